@@ -199,6 +199,7 @@ class _Run:
         """Write the files of a generation, prove them, and write the manifest: from then on it is archived."""
         draft = await self._files(info)
         await self._prove(draft)
+        await self._still_the_same(info)  # a broker that lost it while this run hung gets all of it again, as another
         try:
             await asyncio.to_thread(self._archive.place.publish, file_name(draft.stream), encoded(draft))
         except ArchiveTaken as error:
@@ -243,6 +244,12 @@ class _Run:
         await prove(self._archive, manifest, self._copies, self._watch, again=again)
         self._proven.add(manifest.stream)
 
+    async def _still_the_same(self, info: StreamInfo) -> None:
+        """Raise Found if the stream has changed, or is another one, since this run began; the client's errors."""
+        now = await self._stream.js.stream_info(str(info.config.name))
+        if _state(now) != _state(info) or not now.config.sealed:
+            raise Found(f"{now.config.name} has changed since it was read, and stays: just audit --full")
+
     async def _delete(self, info: StreamInfo, manifest: GenerationManifest) -> None:
         """Delete the stream of an archived generation, if its files are proven, and the archive has all before it."""
         if lacks := missing_before(self._archive.manifests, manifest):
@@ -260,9 +267,7 @@ class _Run:
         self._done.deleted.append(manifest.stream)
 
     async def _delete_proven(self, info: StreamInfo, manifest: GenerationManifest) -> None:
-        now = await self._stream.js.stream_info(manifest.stream)
-        if _state(now) != _state(info) or not now.config.sealed:
-            raise Found(f"{manifest.stream} has changed since it was archived, and stays: just audit --full")
+        await self._still_the_same(info)
         there = await find_generations(self._stream.nc, self._stream.js)
         await look_if_behind(self._stream.nc, self._archive, there)  # another machine may archive into another folder
         later = [str(one.config.name) for one in there if (number_of(str(one.config.name)) or 0) > manifest.number]

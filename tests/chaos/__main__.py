@@ -19,12 +19,12 @@ from tests.chaos.tally import Tally
 ROUNDS: Final = 3
 QUOTA: Final[Quota] = {
     "kill": 8, "broker-kill": 3, "power": 1, "lose": 0.34, "pause": 0.34, "line": 1, "lock": 0.34, "full": 0.5,
-    "roll": 2,
+    "roll": 2, "archive": 1,
 }  # fmt: skip
 SOAK_ROUNDS: Final = 100
 SOAK: Final[Quota] = {
     "kill": 10, "broker-kill": 3, "power": 1, "lose": 0.2, "pause": 0.2, "line": 1, "lock": 0.2, "full": 0.5,
-    "roll": 1,
+    "roll": 1, "archive": 0.5,
 }  # fmt: skip
 
 

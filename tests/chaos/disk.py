@@ -14,7 +14,8 @@ from infra.local.services import ROOT, service_names
 from tests.chaos import fuse
 from tests.chaos.volatile import Volatile
 
-MACHINES: Final = (*service_names(), "nats")
+ARCHIVE: Final = "archive"
+MACHINES: Final = (*service_names(), "nats", ARCHIVE)
 
 
 class Disk:

@@ -10,12 +10,13 @@ from typing import Any, Final
 
 from nats.errors import Error as NatsError
 
-from infra.broker.generations import find_generations
-from infra.broker.rolling import Sealing, roll
+from infra.broker.rolling import roll
 from infra.local.ports import free_ports
 from infra.local.processes import STOP_TIMEOUT_S, start_service
 from infra.settings import Settings
 from infra.usage import EXIT_USAGE
+from ops.cli import EXIT_FINDING, EXIT_UNREACHABLE
+from tests.chaos.disk import ARCHIVE
 from tests.chaos.plan import EVERYTHING, Fault
 from tests.chaos.system import BROKER, BROKER_KILLED, POWER_CUT, SERVICE_KILLED, SERVICES, STORE_LOST, Did, System
 from tests.shop import attempts
@@ -25,6 +26,8 @@ AT_STEP_S: Final = 6.0
 WORK_S: Final = 0.5  # of undisturbed work for a process between two faults
 NARROW_BYTES_PER_S: Final = 40_000
 SLOW_S: Final = 0.15
+ARCHIVERS: Final = 3
+"""How many try one after another, while orders are on their way in the generation."""
 
 
 async def go_wrong(system: System, fault: Fault) -> None:
@@ -122,9 +125,21 @@ async def _roll(system: System, fault: Fault) -> None:
                 made = True
                 await asyncio.sleep(fault.for_s)
                 if fault.passed:
-                    await Sealing(0.0).look(js, await find_generations(nc, js), 0.0)
+                    await system.seal()
                     system.did[Did("sealed", BROKER)] += 1
             return
+
+
+async def _archive(system: System, fault: Fault) -> None:
+    """Archive what is closed, with one archiver after another. The first one dies at its step."""
+    step = fault.step
+    for _ in range(ARCHIVERS):
+        with contextlib.suppress(OSError, NatsError):  # the broker is away: the archiver will say so
+            await system.seal()
+        code = await system.archive(step)
+        assert code in (0, EXIT_FINDING, EXIT_UNREACHABLE, -signal.SIGKILL), f"an archiver ended with {code}"
+        step = step if code == EXIT_UNREACHABLE else ""
+        await asyncio.sleep(fault.for_s)
 
 
 # Of disks -------------------------------------------------------------------------------------------------------------
@@ -134,13 +149,17 @@ async def _power(system: System, fault: Fault) -> None:
     """Cut the power of one machine or of all: writes that were not synced are gone."""
     assert system.disk is not None
     names = (*SERVICES, BROKER) if fault.who == EVERYTHING else (fault.who,)
-    async with _alone(system, names):
+    async with _alone(system, names), contextlib.AsyncExitStack() as stack:
+        if fault.who == EVERYTHING:
+            system.kill_archiver()
+            await stack.enter_async_context(system.archiving)
         for name in names:
             if system.processes[name].poll() is None:
                 system.processes[name].send_signal(signal.SIGKILL)
         for name in names:
             await system.stop(name, signal.SIGKILL)
-        system.dropped += await system.disk.cut(*names, luck=fault.luck)
+        machines = (*names, ARCHIVE) if fault.who == EVERYTHING else names
+        system.dropped += await system.disk.cut(*machines, luck=fault.luck)
         await asyncio.sleep(fault.for_s)
         for name in reversed(names):
             await system.spawn(name)
@@ -206,6 +225,7 @@ FAULTS: Final[dict[str, Callable[[System, Fault], Coroutine[Any, Any, None]]]] =
     "pause": _pause,
     "lose": _lose,
     "roll": _roll,
+    "archive": _archive,
     "power": _power,
     "full": _full,
     "lock": _lock,

@@ -5,7 +5,9 @@ import random
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from tests.chaos.disk import ARCHIVE
 from tests.chaos.system import BROKER, SERVICES
+from tests.wrappers import archive
 from tests.wrappers.crash import STEPS
 
 EVERYTHING: Final = "everything"
@@ -16,15 +18,15 @@ LINES: Final = ("cut", "hold", "slow", "narrow")
 
 Quota = Mapping[str, float]
 """How many faults of each kind a round has; 0.2: one in every fifth round."""
-KINDS: Final = ("kill", "broker-kill", "power", "lose", "pause", "line", "lock", "full", "roll")
+KINDS: Final = ("kill", "broker-kill", "power", "lose", "pause", "line", "lock", "full", "roll", "archive")
 NEED_A_DISK: Final = frozenset({"power", "full"})
 
 
 class Fault(NamedTuple):
     """A fault: `at_s` seconds after the round's beginning `kind` happens to `who`, for `for_s` seconds.
 
-    `step`: the step at which a killed service is killed once more, when it gets there for the `passed`-th time. A
-    roll-over that has `passed` seals the older generations, however busy they are.
+    `step`: the step at which a killed service is killed once more, when it gets there for the `passed`-th time; or at
+    which an archiver dies. A roll-over that has `passed` seals the older generations, however busy they are.
     """
 
     at_s: float
@@ -37,7 +39,7 @@ class Fault(NamedTuple):
     """The seed by which some unsynced writes outlive a power cut; None: all are lost."""
 
     def __str__(self) -> str:
-        again = f", once more at '{self.step}' {self.passed}" if self.step else ""
+        again = f", once more at '{self.step}' {self.passed or ''}".rstrip() if self.step else ""
         return f"{self.at_s:.2f} s: {self.kind} {self.who}{again}, for {self.for_s:.2f} s"
 
 
@@ -46,6 +48,8 @@ def plan(seed: int, number: int, quota: Quota) -> list[Fault]:
     chance = random.Random(f"{seed}/{number}")
     due = {kind: _by(number + 1, often) - _by(number, often) for kind, often in quota.items()}
     faults = _kills(chance, due.pop("kill", 0))
+    own = random.Random(f"{seed}/{number}/archive")
+    faults += [_archiver(own) for _ in range(due.pop("archive", 0))]
     faults += [_fault(chance, kind) for kind, count in sorted(due.items()) for _ in range(count)]
     return sorted(faults)
 
@@ -68,6 +72,12 @@ def _kills(chance: random.Random, kills: int) -> list[Fault]:
         faults.append(Fault(at_s, "kill", who, for_s, step, passed))
         kills -= 2 if step else 1
     return faults
+
+
+def _archiver(chance: random.Random) -> Fault:
+    """An archiver, which often dies at a step; the next one goes on."""
+    step = chance.choice([*archive.STEPS, ""])
+    return Fault(chance.uniform(1.0, SPAN_S), "archive", ARCHIVE, chance.uniform(0, 0.5), step)
 
 
 def _fault(chance: random.Random, kind: str) -> Fault:

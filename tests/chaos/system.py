@@ -12,9 +12,13 @@ from typing import Final, NamedTuple
 
 import httpx
 
+from infra.archive.reader import Archive
+from infra.broker.generations import find_generations
+from infra.broker.rolling import Sealing
 from infra.local.services import ROOT, service_names
-from tests.chaos.disk import Disk
+from tests.chaos.disk import ARCHIVE, Disk
 from tests.chaos.proxy import Proxy
+from tests.forked import LIMIT_S, Forked
 from tests.shop import Shop, attempts
 
 BROKER: Final = "nats"
@@ -23,6 +27,8 @@ SERVICE_KILLED: Final = "service killed"
 BROKER_KILLED: Final = "broker killed"
 POWER_CUT: Final = "power cut"
 STORE_LOST: Final = "broker's store lost"
+ARCHIVED: Final = "archived"
+ARCHIVER_KILLED: Final = "archiver killed"
 SETTINGS: Final = {"ORDER_WAIT_S": "1", "ORDER_DEADLINE_S": "10", "LOG_FORMAT": "text"}
 """Orders that hang for seconds run into their deadline, so that their compensation meets the faults, too."""
 
@@ -49,9 +55,12 @@ class System(Shop):
         self.had_ended: Counter[str] = Counter()
         self.dropped = 0
         self.busy = {name: asyncio.Lock() for name in (*SERVICES, BROKER)}
+        self.archiving = asyncio.Lock()
+        """Held while an archiver runs, or its disk loses power."""
+        self._archiver: Forked | None = None
         self.lines = {name: Proxy(int(self.env["NATS_PORT"])) for name in SERVICES}
         if disk is not None:
-            for name in self.busy:
+            for name in (*self.busy, ARCHIVE):
                 (folder / name).symlink_to(disk.folder(name), target_is_directory=True)
 
     async def open(self) -> None:
@@ -62,7 +71,33 @@ class System(Shop):
             await self.spawn(name)
         await self.ready()
 
+    async def seal(self) -> None:
+        """Seal each generation that has a successor, however busy it is. Raises the client's errors."""
+        async with self.broker() as nc:
+            js = nc.jetstream(timeout=2)
+            await Sealing(0.0).look(js, await find_generations(nc, js), 0.0)
+
+    async def archive(self, step: str = "") -> int:
+        """Run `orders archive`; with `step`, it dies there, if it comes to it. Returns its exit code."""
+        async with self.archiving:
+            had = self._archived()
+            env = {**self.env, "CRASH_AT": step}
+            self._archiver = Forked("tests.wrappers.archive", env=env, stdout=self.log(ARCHIVE))
+            code = await asyncio.to_thread(self._archiver.wait, LIMIT_S)
+            self.did[Did(ARCHIVED, ARCHIVE)] += self._archived() - had
+            if code == -signal.SIGKILL:
+                self.did[Did(ARCHIVER_KILLED, ARCHIVE, step)] += 1
+            return code
+
+    def _archived(self) -> int:
+        return len(Archive(self.folder / ARCHIVE).manifests)
+
+    def kill_archiver(self) -> None:
+        if self._archiver is not None:
+            self._archiver.kill()
+
     async def close(self) -> None:
+        self.kill_archiver()
         for process in self.processes.values():
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGCONT)

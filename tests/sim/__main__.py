@@ -98,7 +98,7 @@ def main(
     print(f"{total.facts:,} facts in {took:.1f} s, {runs / took:,.0f} schedules a second, ", end="")
     print(f"{runs / total.cpu_s:,.0f} a second of each core")
     if not core_only:
-        print(f"{total.virtual_s / 3600:,.1f} hours of virtual time")
+        print(f"{total.virtual_s / 3600:,.1f} hours of virtual time, {total.archived:,} generations archived")
     print("faults: " + ", ".join(f"{kind} {times:,}" for kind, times in total.faults.most_common()))
 
 

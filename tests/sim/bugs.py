@@ -493,6 +493,91 @@ BUGS: Final = (
         decision=37,
         faults=("hole",),
     ),
+    # Of the archive ---------------------------------------------------------------------------------------------------
+    Bug(
+        "deletes a closed generation before its files are proven",
+        (
+            Change(
+                "ops/archive/archiving.py",
+                "        draft = await self._files(info)\n",
+                "        draft = await self._files(info)\n        await self._stream.js.delete_stream(draft.stream)\n",
+            ),
+        ),
+        decision=47,
+        faults=("archive",),
+    ),
+    Bug(
+        "archives a generation before it is proven",
+        (Change("ops/archive/archiving.py", "        await self._prove(draft)\n", ""),),
+        decision=47,
+        faults=("archive",),
+    ),
+    Bug(
+        "archives a generation with an open order",
+        (
+            Change(
+                "ops/archive/readiness.py",
+                "    return reasons or await _open_orders(stream, info, log, watch)\n",
+                "    return reasons\n",
+            ),
+        ),
+        decision=47,
+        faults=("archive",),
+    ),
+    Bug(
+        "archives a generation that somebody has not heard",
+        (
+            Change(
+                "ops/archive/readiness.py",
+                "    return (consumer.num_pending or 0) + (consumer.num_ack_pending or 0)\n",
+                "    return 0\n",
+            ),
+        ),
+        decision=47,
+        faults=("archive",),
+    ),
+    Bug(
+        "archives a generation that a dead letter points into",
+        (Change("ops/archive/readiness.py", "    if not kept:\n        return []\n", "    return []\n"),),
+        decision=47,
+        faults=("archive", "poison", "kill"),
+    ),
+    Bug(
+        "publishes again what is archived",
+        (Change("infra/broker/resume.py", "    floor = archived.until\n", "    floor = 0\n"),),
+        decision=47,
+        faults=("archive", "lose-all"),
+    ),
+    Bug(
+        "takes all before the last archived fact for archived",
+        (
+            Change(
+                "infra/archive/manifest.py",
+                "    return ArchivedLog(_whole_until(run for one in ranges for run in one.runs), newest.last, newest.last_id)\n",
+                "    return ArchivedLog(newest.last, newest.last, newest.last_id)\n",
+            ),
+        ),
+        decision=47,
+        faults=("archive", "hole"),
+    ),
+    Bug(
+        "publishes with a store that lacks what is archived",
+        (Change("infra/broker/resume.py", "    await _check_archived(service, store, archived)\n", ""),),
+        decision=47,
+        faults=("archive", "roll-back"),
+    ),
+    Bug(
+        "makes an archived generation again",
+        (
+            Change(
+                "infra/broker/generations.py",
+                "max([*numbers[-1:], first_kept(settings)])",
+                "max([*numbers[-1:], 0])",
+            ),
+        ),
+        decision=47,
+        faults=("archive", "lose-all"),
+    ),
     # Of the session ---------------------------------------------------------------------------------------------------
     Bug(
         "remembers nothing that it received",

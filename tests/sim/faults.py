@@ -14,7 +14,7 @@ from order_svc.ids import order_id
 from tests.sim.jetstream import Position
 from tests.sim.link import Network
 from tests.sim.process import SETTINGS
-from tests.sim.schedule import FAULTS_UNTIL_S, LOSER, Fault
+from tests.sim.schedule import ARCHIVED_UNTIL_S, ARCHIVER, ARCHIVES, FAULTS_UNTIL_S, LOSER, Fault
 from tests.sim.server import Copy
 
 if TYPE_CHECKING:
@@ -22,21 +22,28 @@ if TYPE_CHECKING:
 
 
 LONGER_THAN_IT_IS_TRIED_S: Final = 1.2
+ARCHIVED_AGAIN_S: Final = 0.3
+"""After this an archiver looks once more at what had to stay."""
 
 
 async def go_wrong(shop: "Shop", fault: Fault) -> None:
     fault = fault._replace(who=_named(shop, fault.who), by=_named(shop, fault.by))
     if fault.step:
         try:
-            async with asyncio.timeout_at(max(FAULTS_UNTIL_S, shop.loop.time())):
+            until_s = ARCHIVED_UNTIL_S if fault.by == ARCHIVER else FAULTS_UNTIL_S
+            async with asyncio.timeout_at(max(until_s, shop.loop.time())):
                 stopped = await shop.steps.nth(fault.by, fault.step, fault.nth)
         except TimeoutError:
             return  # it came to that step no more
         shop.loop.note("{} is {}", fault.by, fault.step)
-        if fault.kind == "kill" and stopped is not shop.processes[fault.by]:
-            await stopped.kill()  # a second process of the service
+        if fault.kind == "kill" and stopped is not shop.processes.get(fault.by):
+            shop.loop.note("{} is killed", fault.by)
+            await stopped.kill()  # a second process of the service, or an archiver
             return
-        shop.loop.call_soon(stopped.go_on)  # once the fault has begun
+        if fault.hangs_s:
+            shop.loop.call_later(fault.hangs_s, stopped.go_on)
+        else:
+            shop.loop.call_soon(stopped.go_on)  # once the fault has begun
     shop.loop.note("FAULT: {} {}, for {:.3f} s, {}", fault.kind, fault.who, fault.for_s, fault.amount)
     await FAULTS[fault.kind](shop, fault)
     shop.loop.note("over: {} {}", fault.kind, fault.who)
@@ -113,7 +120,7 @@ async def _roll_back(shop: "Shop", fault: Fault) -> None:
     async with shop.busy[name]:
         disk = shop.disks[name]
         old = disk.copy(max(0, len(disk.log) - fault.amount))
-        said = {message.fact_id for message in shop.server.messages if message.subject}
+        said = shop.published
         if shop.rolled_back or not any(f"{one[0]}@{one[1]}" in said for one in disk.log[len(old.log) :]):
             return  # the service could not notice
         shop.rolled_back = True
@@ -162,6 +169,8 @@ async def _crash(shop: "Shop", fault: Fault) -> None:
         for consumer in server.consumers:
             consumer.kept = Position()
     if not shop.rolled_back:  # with an old store and a truncated broker, no copy of the newest facts is left
+        if shop.archive is not None and fault.kind == "lose-tail":
+            server.bring_back(fault.amount)
         if fault.kind in ("lose-tail", "outlive"):
             server.lose_tail(fault.amount, of_each=shop.chance.happens(0.5))
         elif fault.kind == "lose-again":
@@ -213,15 +222,46 @@ async def _roll(shop: "Shop", fault: Fault) -> None:
 
     So sealing is safe at any moment.
     """
+
+    async def keep(link: Any, js: Any) -> None:
+        if shop.chance.happens(0.7):
+            await roll(link, js, SETTINGS, "a fault")
+        await asyncio.sleep(fault.for_s * shop.chance.random())
+        await _seal(link, js)
+
+    await _keeping(shop, keep)
+
+
+async def _archive(shop: "Shop", fault: Fault) -> None:
+    """Archivers are at work until nothing has to stay, or until the time is over. Generations are sealed before.
+
+    With an `amount`, the stream rolls over first.
+    """
+
+    async def begin(link: Any, js: Any) -> None:
+        await roll(link, js, SETTINGS, "there is to be something to archive")
+
+    until_s = shop.loop.time() + fault.for_s
+    if fault.amount:
+        await _keeping(shop, begin)
+    while True:
+        await _keeping(shop, _seal)
+        done = await shop.archive_once()
+        if (done is not None and not done.kept) or shop.loop.time() >= until_s:
+            return
+        await asyncio.sleep(ARCHIVED_AGAIN_S * shop.chance.random())
+
+
+async def _seal(link: Any, js: Any) -> None:
+    await Sealing(0.0).look(js, await find_generations(link, js), 0.0)
+
+
+async def _keeping(shop: "Shop", keep: Callable[[Any, Any], Coroutine[Any, Any, None]]) -> None:
+    """Let a keeper do this with its connection and its JetStream. It gives up if the broker fails."""
     keeper = Network(shop.server, shop.chance)
     with contextlib.suppress(NatsError, TimeoutError):
         async with keeper.connect(SETTINGS, "keeper", asyncio.Event()) as (nc, _):
-            link: Any = nc
-            js = link.jetstream(timeout=2)
-            if shop.chance.happens(0.7):
-                await roll(link, js, SETTINGS, "a fault")
-            await asyncio.sleep(fault.for_s * shop.chance.random())
-            await Sealing(0.0).look(js, await find_generations(link, js), 0.0)
+            await keep(nc, nc.jetstream(timeout=2))
 
 
 FAULTS: Final[dict[str, Callable[["Shop", Fault], Coroutine[Any, Any, None]]]] = {
@@ -247,4 +287,5 @@ FAULTS: Final[dict[str, Callable[["Shop", Fault], Coroutine[Any, Any, None]]]] =
     "leader": _leader,
     "stale": _stale,
     "roll": _roll,
+    ARCHIVES: _archive,
 }

@@ -17,6 +17,7 @@ from infra.broker.client import VERSION_LINE, header
 from infra.broker.numbering import first_sequence, number_of
 from infra.timestamps import microseconds
 from tests.sim.loop import running
+from tests.sim.reading import is_on
 
 EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -27,7 +28,9 @@ ROUNDING_S: Final = 1e-6
 
 
 class Peer(Protocol):
-    """The other end of a client's connection, as the server sees it."""
+    """The other end of a client's connection, as the server sees it. `began`: when, by the loop's time."""
+
+    began: float
 
     def say(self, inbox: str, subject: str, reply: str, body: bytes, head: bytes) -> None:
         """Send the client a message that `inbox` gets."""
@@ -89,13 +92,16 @@ class Position:
 class Consumer:
     """One durable pull consumer with cumulative acknowledgements."""
 
-    def __init__(self, config: ConsumerConfig, stream: "Stream") -> None:
+    def __init__(self, config: ConsumerConfig, stream: "Stream", name: str) -> None:
         self.config = config
+        self.name = name
         self.at = Position(looked=stream.base, delivered=stream.base, floor=stream.base)
         self.kept = replace(self.at)
         """The position as of the last write to the disk."""
         self.truncated_after: int | None = None
         """The last sequence that the stream kept when this consumer outlived a loss; it has not gone back since."""
+        self.heard = stream.base
+        """The last sequence that was ever acknowledged, whatever the server forgot since."""
         self.is_new_to = False
         """Whether its service was started since: the process does not know what it has received."""
         self._stream = stream
@@ -109,10 +115,10 @@ class Consumer:
 
     def configure(self, config: ConsumerConfig) -> None:
         self.config = config
-        self._name = (config.filter_subject or "").removesuffix(".*")
+        self._hears = (config.filter_subject or "").removesuffix(".*")
 
     def wants(self, message: Stored) -> bool:
-        return message.name == self._name
+        return message.name == self._hears
 
     @property
     def outstanding(self) -> int:
@@ -168,15 +174,18 @@ class Consumer:
     def _hand_over(self, message: Stored, *, repeated: bool = False) -> None:
         pull, now = self._pulls[0], self._loop.time()
         self.at.deliveries += 1
-        about = (self.config.durable_name, message.sequence, message.name, message.fact_id[:18])
-        self._loop.note("{} is sent {}: {} of {}" + (" again" if repeated else ""), *about)
+        self._note(message, repeated)
         self._pending[message.sequence] = now
-        place = f"{self._stream.name}.{self.config.durable_name}"
+        place = f"{self._stream.name}.{self.name}"
         ack_subject = f"{ACK}{place}.1.{message.sequence}.{self.at.deliveries}.{message.stored_ns}.0"
         pull.peer.say(pull.inbox, message.subject, ack_subject, message.body, message.head)
         pull.left -= 1
         if not pull.left:
             self._pulls.popleft()
+
+    def _note(self, message: Stored, repeated: bool) -> None:
+        about = (self.name, message.sequence, message.name, message.fact_id[:18])
+        self._loop.note("{} is sent {}: {} of {}" + (" again" if repeated else ""), *about)
 
     def _watch(self) -> None:
         if self._pending and self._timer is None:
@@ -197,7 +206,8 @@ class Consumer:
         """Acknowledge this message and all before it. Messages that were not delivered are not acknowledged."""
         if self.at.floor < sequence <= self.at.delivered:
             self.at.floor, self.at.floor_deliveries = sequence, delivery
-            self._loop.note("{} has acknowledged up to {}", self.config.durable_name, sequence)
+            self.heard = max(self.heard, sequence)
+            self._loop.note("{} has acknowledged up to {}", self.name, sequence)
             for done in [pending for pending in self._pending if pending <= sequence]:
                 del self._pending[done]
             self.deliver()
@@ -205,7 +215,7 @@ class Consumer:
     def reset(self, sequence: int | None) -> None:
         """Deliver from this sequence on; None: the unacknowledged messages again. Deliveries count from 1."""
         floor = self.at.floor if sequence is None else sequence - 1
-        self._loop.note("{} begins behind {}", self.config.durable_name, floor)
+        self._loop.note("{} begins behind {}", self.name, floor)
         looked = max(floor, self._stream.base)
         self.at = Position(looked=looked, delivered=floor, floor=floor)
         if self.truncated_after is not None and floor <= self.truncated_after:
@@ -252,7 +262,7 @@ class Consumer:
 
     def info(self) -> ConsumerInfo:
         return ConsumerInfo(
-            name=str(self.config.durable_name),
+            name=self.name,
             stream_name=self._stream.name,
             config=self.config,
             created=EPOCH,
@@ -261,6 +271,34 @@ class Consumer:
             num_ack_pending=len(self._pending),
             num_pending=self.outstanding - len(self._pending),
         )
+
+
+class Reader(Consumer):
+    """One without a durable name, which delivers all from a sequence on, and waits for no acknowledgement.
+
+    It is gone with the server, and as soon as its client is: nats-server waits for its `inactive_threshold` first.
+    """
+
+    def __init__(self, config: ConsumerConfig, stream: "Stream", name: str, peer: Peer) -> None:
+        super().__init__(config, stream, name)
+        self.peer = peer
+        self.at.looked = max(stream.base, (config.opt_start_seq or 1) - 1)
+
+    def wants(self, message: Stored) -> bool:
+        subjects = self.config.filter_subjects
+        return bool(message.subject) and (not subjects or any(is_on(message.subject, one) for one in subjects))
+
+    def _note(self, message: Stored, repeated: bool) -> None:
+        """Nobody wants to read what it reads."""
+
+    def deliver(self) -> None:
+        while self._pulls and self.at.looked < self._stream.last:
+            message = self._stream.at(self.at.looked + 1)
+            self.at.looked += 1
+            if self.wants(message):
+                self.at.delivered = message.sequence
+                self._hand_over(message)
+                self._pending.clear()
 
 
 class Stream:
@@ -312,6 +350,8 @@ class Stream:
         for lost in self.messages[kept:]:
             self._seen.pop(lost.fact_id, None)
         del self.messages[kept:]
+        for consumer in self.consumers.values():
+            consumer.heard = min(consumer.heard, self.last)
 
     def lose(self, sequences: Collection[int]) -> None:
         """Leave holes at these sequences."""
@@ -322,9 +362,8 @@ class Stream:
             self.messages[sequence - self.base - 1] = Stored(sequence, "", b"", b"", "", lost.at)
 
     def info(self) -> StreamInfo:
-        count = len(self.messages)
         state = StreamState(
-            count,
+            len(self.messages) - len(self.holes),
             0,
             first_seq=self.base + 1,
             last_seq=self.last,

@@ -73,6 +73,7 @@ class Link:
         self._lost = lost
         self._handlers: dict[str, MessageCallback] = {}
         self._inboxes = 0
+        self.began = asyncio.get_running_loop().time()
         self._to_server = Way(chance, self._at_server, Context())
         self._to_client = Way(chance, self._at_client, copy_context())
         self._loop = asyncio.get_running_loop()
@@ -226,7 +227,9 @@ class JetStream:
         return await self._link.call(lambda: (server.dead.make if config.name == DEAD else server.add_stream)(config))
 
     async def update_stream(self, config: StreamConfig) -> StreamInfo:
-        return await self._link.call(lambda: self._server.update_stream(config))
+        info = await self._link.call(lambda: self._server.update_stream(config))
+        await self._link.at("labeled")
+        return info
 
     async def consumers_info(self, stream: str) -> list[ConsumerInfo]:
         return await self._link.call(lambda: self._server.consumers_info(stream))
@@ -245,10 +248,16 @@ class JetStream:
         return await self._link.call(lambda: self._server.consumer_info(stream, name))
 
     async def add_consumer(self, stream: str, config: ConsumerConfig) -> ConsumerInfo:
-        return await self._link.call(lambda: self._server.add_consumer(stream, config))
+        return await self._link.call(lambda: self._server.add_consumer(stream, config, self._link))
 
-    async def delete_stream(self, _: str) -> None:
-        await self._link.call(self._server.remove_stream)
+    async def delete_consumer(self, stream: str, name: str) -> None:
+        await self._link.call(lambda: self._server.delete_consumer(stream, name))
+        await self._link.at("read")
+
+    async def delete_stream(self, name: str) -> None:
+        await self._link.at("deleting")
+        await self._link.call(lambda: self._server.delete_stream(name))
+        await self._link.at("deleted")
 
     async def reset_consumer(self, stream: str, name: str, sequence: int | None = None) -> None:
         await self._link.call(lambda: self._server.reset_consumer(stream, name, sequence))

@@ -63,6 +63,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         self.errors.append(context)
 
+    def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        """The work of a thread is done all at once; a process that is killed before does not do it."""
+        done: asyncio.Future[T] = self.create_future()
+        self.call_soon(_work, done, func, args)
+        return done
+
     # Running ----------------------------------------------------------------------------------------------------------
 
     def course(self, main: Coroutine[Any, Any, T]) -> T:
@@ -110,6 +116,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def go_on(self, owner: object) -> None:
         self._to_do.extend(self._paused.pop(owner, ()))
+
+
+def _work(done: asyncio.Future[T], work: Callable[[*Ts], T], args: tuple[*Ts]) -> None:
+    if done.done():
+        return
+    try:
+        done.set_result(work(*args))
+    except Exception as error:
+        done.set_exception(error)
 
 
 def running() -> VirtualLoop:

@@ -37,6 +37,8 @@ class Tally:
     facts: int = 0
     cpu_s: float = 0.0
     virtual_s: float = 0.0
+    archived: int = 0
+    """How many generations were archived."""
     faults: Counter[str] = field(default_factory=Counter)
     failed: int | None = None
     """The seed of the first schedule that failed; later ones were not played."""
@@ -47,6 +49,7 @@ class Tally:
             self.facts + other.facts,
             self.cpu_s + other.cpu_s,
             self.virtual_s + other.virtual_s,
+            self.archived + other.archived,
             self.faults + other.faults,
             self.failed if self.failed is not None else other.failed,
         )
@@ -54,18 +57,19 @@ class Tally:
 
 def of_services(wanted: Wanted, seeds: range) -> Tally:
     """Schedules of whole services."""
-    facts, virtual_s, faults, began = 0, 0.0, Counter[str](), time.process_time()
+    facts, virtual_s, archived, faults, began = 0, 0.0, 0, Counter[str](), time.process_time()
     with collecting_by_hand():
         for n, seed in enumerate(seeds, 1):
             plan = schedule(seed, wanted)
             outcome = run(plan)
             facts, virtual_s = facts + outcome.facts, virtual_s + outcome.virtual_s
+            archived += outcome.archived
             faults.update(fault.kind for fault in plan.faults)
             if outcome.wrong:
-                return Tally(n, facts, time.process_time() - began, virtual_s, faults, seed)
+                return Tally(n, facts, time.process_time() - began, virtual_s, archived, faults, seed)
             if n % COLLECT_AFTER == 0:
                 gc.collect(0)  # what came since the last time, not what was imported
-    return Tally(len(seeds), facts, time.process_time() - began, virtual_s, faults)
+    return Tally(len(seeds), facts, time.process_time() - began, virtual_s, archived, faults)
 
 
 def of_the_core(seeds: range) -> Tally:
@@ -78,8 +82,8 @@ def of_the_core(seeds: range) -> Tally:
             facts += outcome.facts
             faults.update(step for step, _ in plan.steps if step not in SMOOTH)
             if outcome.wrong:
-                return Tally(n, facts, time.process_time() - began, 0.0, faults, seed)
-    return Tally(len(seeds), facts, time.process_time() - began, 0.0, faults)
+                return Tally(n, facts, time.process_time() - began, faults=faults, failed=seed)
+    return Tally(len(seeds), facts, time.process_time() - began, faults=faults)
 
 
 @contextlib.contextmanager

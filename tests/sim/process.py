@@ -30,9 +30,8 @@ from tests.sim.steps import Steps
 T = TypeVar("T")
 
 DEADLINE_S: Final = 2.0
-SETTINGS: Final = OrderSettings(
-    port=1, archive_dir="/nonexistent/archive", order_deadline_s=DEADLINE_S, order_wait_s=1.0
-)
+NO_ARCHIVE: Final = "/nonexistent/archive"
+SETTINGS: Final = OrderSettings(port=1, archive_dir=NO_ARCHIVE, order_deadline_s=DEADLINE_S, order_wait_s=1.0)
 
 
 def failing(service: Service, poisoned: Collection[str]) -> Service:
@@ -83,8 +82,9 @@ class Process:
         skew: timedelta,
         bounds: Bounds,
         steps: Steps,
+        archive: str = NO_ARCHIVE,
     ) -> None:
-        """`skew`: how far its clock is off; it may be changed."""
+        """`skew`: how far its clock is off; it may be changed. `archive`: the folder of the archive."""
         self.name = service.name
         reach = partial(steps.reached, self)
         context = contextvars.copy_context()
@@ -96,7 +96,10 @@ class Process:
         views: Any = {Listing.name: LeftOpen(disk)}
         connect: Any = self.network.connect
         settings = structs.replace(
-            SETTINGS, duplicate_window_s=bounds.duplicate_window_s, events_replicas=bounds.replicas
+            SETTINGS,
+            duplicate_window_s=bounds.duplicate_window_s,
+            events_replicas=bounds.replicas,
+            archive_dir=archive,
         )
         self.runtime = assemble(
             service,

@@ -10,7 +10,8 @@ from infra.broker.stored import ANSWERED_BY, StoredMessage
 from infra.timestamps import instant
 
 Request = dict[str, Any]
-"""What a reader asks for: the message at `seq`, the last one on a subject, or the next ones on a subject."""
+"""What a reader asks for: the message at `seq`, the last one on a subject or on each of some, or the next ones on a
+subject."""
 
 Answers = Iterator[tuple[bytes, bytes]]
 """Headers and body of each answer."""
@@ -29,6 +30,9 @@ def selected(messages: Sequence[StoredMessage], wanted: Request) -> list[StoredM
     """The messages that are asked for, of the stream's in their order."""
     if "last_by_subj" in wanted:
         return next(([one] for one in reversed(messages) if is_on(one.subject, wanted["last_by_subj"])), [])
+    if "multi_last" in wanted:
+        last = {one.subject: one for one in messages if one.subject in wanted["multi_last"]}
+        return sorted(last.values(), key=lambda one: one.sequence)
     if "next_by_subj" in wanted:
         first, pattern = wanted["seq"], wanted["next_by_subj"]
         return [one for one in messages if one.sequence >= first and is_on(one.subject, pattern)]

@@ -1,6 +1,6 @@
 """Runs schedules, and judges their results."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ops.invariants.checker import LogEntry, Message, check
@@ -15,6 +15,8 @@ class Outcome(NamedTuple):
     wrong: list[str]
     facts: int
     virtual_s: float
+    archived: int = 0
+    """How many generations were archived."""
 
 
 def run(plan: Schedule, handle: Callable[[str], None] | None = None) -> Outcome:
@@ -34,16 +36,17 @@ async def _run(plan: Schedule, loop: VirtualLoop) -> Outcome:
     wrong: list[str] = []
     try:
         quiet = await shop.run()
-        wrong += _judge(shop, quiet)
+        wrong += _judge(shop, quiet, await shop.history())
     except* Exception as errors:
         wrong += [repr(error) for error in errors.exceptions]
     finally:
         await shop.stop()
     wrong += [str(error.get("exception", error["message"])) for error in loop.errors]
-    return Outcome(wrong, sum(len(disk.log) for disk in shop.disks.values()), loop.time())
+    archived = 0 if shop.archive is None else shop.archive.generations
+    return Outcome(wrong, sum(len(disk.log) for disk in shop.disks.values()), loop.time(), archived)
 
 
-def _judge(shop: Shop, quiet: bool) -> list[str]:
+def _judge(shop: Shop, quiet: bool, messages: Sequence[Message]) -> list[str]:
     wrong = [] if quiet else ["it did not become quiet"]
     for name, process in shop.processes.items():
         if process.broken:
@@ -52,5 +55,5 @@ def _judge(shop: Shop, quiet: bool) -> list[str]:
         name: [LogEntry(n, r.originator_id, r.originator_version, r.state) for n, r in enumerate(disk.log, 1)]
         for name, disk in shop.disks.items()
     }
-    messages = [Message(m.sequence, m.fact_id, m.body) for m in shop.server.messages if m.subject]
+    wrong += [] if shop.archive is None else shop.archive.wrong
     return wrong + [f"{f.invariant}. {f.where}: {f.what}" for f in check(logs, messages, quiet=quiet)]

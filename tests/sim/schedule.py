@@ -14,6 +14,12 @@ T = TypeVar("T")
 FAULTS_UNTIL_S: Final = 3.0
 """No fault happens after this, so that all can be judged once it has become quiet."""
 
+ARCHIVES: Final = "archive"
+"""The fault that is none: archivers at work."""
+ARCHIVER: Final = "archiver"
+ARCHIVED_UNTIL_S: Final = 5.0
+"""In schedules with archivers faults happen until then: what is archived has to be over first."""
+
 
 class Wish(NamedTuple):
     """An order that a customer wants `at_s` seconds after the beginning. He cancels it after `cancel_after_s` seconds,
@@ -34,9 +40,12 @@ class Wish(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """A fault `at_s` seconds after the beginning, for `for_s` seconds. `who`: a service, the broker, or LOSER.
+    """A fault `at_s` seconds after the beginning, for `for_s` seconds.
 
-    With a `step`, it waits until the service `by` comes to this step for the `nth` time after that.
+    `who`: a service, the broker, ARCHIVER, or LOSER.
+
+    With a `step`, it waits until the service `by` comes to this step for the `nth` time after that. There the service
+    stays for `hangs_s` seconds, whatever happens meanwhile.
     """
 
     at_s: float
@@ -47,6 +56,7 @@ class Fault(NamedTuple):
     by: str = ""
     step: str = ""
     nth: int = 1
+    hangs_s: float = 0.0
 
 
 class Schedule(NamedTuple):
@@ -97,6 +107,22 @@ OF_THE_BROKER: Final = (
     "roll",
     "roll",
 )
+WHILE_IT_ARCHIVES: Final = ("kill", "kill", "crash", "lose-all", "lose-tail", "hole", "forget", "delete", "roll")
+"""What happens at the steps of an archiver. It is the one that is killed."""
+ONCE_IT_IS_ARCHIVED: Final = (
+    "lose-all",
+    "lose-all",
+    "lose-tail",
+    "roll-back",
+    "kill",
+    "crash",
+    "hole",
+    "delete",
+    "cut",
+)
+ARCHIVER_STEPS: Final = ("read", "written", "archived", "labeled", "deleting", "deleted")
+ARCHIVED: Final = 0.5
+"""The share of schedules with roll-overs in which archivers are at work."""
 LOSSES: Final = frozenset({"lose-tail", "outlive", "lose-again", "lose-all", "hole", "delete"})
 
 ONCE_MORE: Final = ("lose-again", "crash", "kill", "kill", "cut", "twin")
@@ -157,13 +183,21 @@ def schedule(seed: int, wanted: Wanted = ANY) -> Schedule:
                 times=2 if chance.happens(0.15) else 1,
             )
         )
+    stock = {product: chance.randint(1, 4) for product in products}
+    balances = {user: chance.choice((0, 10, 40)) for user in users}
+    drawn_from = _swarm if swarm else _mixed
+    faults = [] if set(kinds) == {ARCHIVES} else sorted(drawn_from(chance, kinds))
+    own = Chance(f"{seed} archives")
+    if ARCHIVES in kinds or (not kinds and any(fault.kind == "roll" for fault in faults) and own.happens(ARCHIVED)):
+        faults = sorted([*faults, *_archiving(own, kinds)])
+        wishes = [wish._replace(at_s=wish.at_s + 2.5 * own.choice((0, 0, own.random()))) for wish in wishes]
     return Schedule(
         seed,
-        stock={product: chance.randint(1, 4) for product in products},
-        balances={user: chance.choice((0, 10, 40)) for user in users},
+        stock=stock,
+        balances=balances,
         coupons=coupons,
         wishes=tuple(wishes),
-        faults=tuple(sorted(_swarm(chance, kinds) if swarm else _mixed(chance, kinds))),
+        faults=tuple(faults),
         bounds=bounds,
     )
 
@@ -195,6 +229,33 @@ def _swarm(chance: Chance, kinds: Collection[str]) -> Iterator[Fault]:
         yield fault
         if kind in LOSSES and chance.happens(0.6) and (more := [one for one in ONCE_MORE if not kinds or one in kinds]):
             yield _once_more(chance, fault, more)
+
+
+def _archiving(chance: Chance, kinds: Collection[str]) -> Iterator[Fault]:
+    """Archivers at work, faults at their steps, and others once something is archived."""
+    for _ in range(chance.choice((1, 1, 2))):
+        at_s = chance.random() * FAULTS_UNTIL_S
+        yield Fault(at_s, ARCHIVES, "broker", ARCHIVED_UNTIL_S - at_s, chance.choice((0, 1, 1)))
+    may = [kind for kind in WHILE_IT_ARCHIVES if not kinds or kind in kinds or kind == "kill"]
+    for _ in range(chance.choice((0, 1, 1, 2, 3))):
+        kind, nth = chance.choice(may), chance.choice((1, 1, 2, 4))
+        yield Fault(
+            at_s=chance.random() * FAULTS_UNTIL_S,
+            kind=kind,
+            who=ARCHIVER if kind == "kill" else "broker",
+            for_s=chance.random() ** 3,
+            amount=chance.choice((0, 1, 2, 4, 12)),
+            by=ARCHIVER,
+            step=chance.choice(("read", *ARCHIVER_STEPS)),
+            nth=nth,
+            hangs_s=chance.choice((0.0, 0.0, 2 * chance.random())),
+        )
+    more = [kind for kind in ONCE_IT_IS_ARCHIVED if not kinds or kind in kinds]
+    for _ in range(chance.choice((0, 0, 1, 1, 2)) if more else 0):
+        kind = chance.choice(more)
+        who = "broker" if kind in OF_THE_BROKER else chance.choice([*SERVICES])
+        at_s = 1.5 + chance.random() * (ARCHIVED_UNTIL_S - 2.0)
+        yield Fault(at_s, kind, who, chance.random() ** 2, chance.randint(1, 4))
 
 
 def _once_more(chance: Chance, loss: Fault, kinds: Sequence[str]) -> Fault:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 from nats.js.api import ConsumerConfig, ConsumerInfo, StreamConfig, StreamInfo
@@ -16,7 +16,7 @@ from infra.broker.stored import StoredMessage
 from infra.consuming.dead_letter import DEAD
 from tests.sim.chance import Chance
 from tests.sim.dead import Dead
-from tests.sim.jetstream import ACK, EPOCH, Consumer, Peer, Stored, Stream
+from tests.sim.jetstream import ACK, EPOCH, Consumer, Peer, Reader, Stored, Stream
 from tests.sim.loop import running
 from tests.sim.reading import NO_STREAM, by_api, directly
 
@@ -29,6 +29,8 @@ NOBODY: Final = f"{VERSION_LINE} 503\r\n\r\n".encode()
 
 BROKEN_OFF: Final = -1
 """In place of the number of a batch's last message: its leader is gone, and no other knows of it."""
+SYNCED_AFTER_S: Final = 2.0
+"""After this the deletion of a stream outlives a power cut."""
 UNHEARD: Final = 0.4
 """The share of messages that get lost while the leader changes."""
 UNANSWERED: Final = 0.7
@@ -54,6 +56,13 @@ class _Pull(msgspec.Struct):
 _pull: Final = msgspec.json.Decoder(_Pull)
 
 
+class Witness(Protocol):
+    """What looks at each message as it is stored, and at each generation that a client deletes, just before it goes."""
+
+    def stored(self, peer: Peer, message: Stored) -> None: ...
+    def deletes(self, stream: Stream) -> None: ...
+
+
 class Server:
     """One nats-server. `up`: whether it answers. Its data, or a part of them, outlive its crashes."""
 
@@ -65,10 +74,14 @@ class Server:
         """The generations, by number."""
         self.dead = Dead()
         self.peers: list[Peer] = []
-        self._batches: dict[tuple[Peer, str], int] = {}
+        self._batches: dict[tuple[int, Peer, str], int] = {}
+        """By generation, client and name of the batch: the number of its last message."""
         self._subscribed: dict[str, list[Peer]] = {}
         """By subject: the subscribers. Subscriptions to inboxes need no entry."""
         self._made = 0
+        self.witness: Witness | None = None
+        self._deleted: list[tuple[float, Stream]] = []
+        """The generations that clients have deleted, and when."""
         self._loop = running()
         self.election: Chance | None = None
         """While the stream changes its leader: what decides which publishes get lost or are not answered."""
@@ -138,33 +151,40 @@ class Server:
         if fate < UNHEARD:
             self._loop.note("no leader hears of {}", subject)
             if reply.endswith(".$FI"):
-                self._batches[peer, reply.split(".")[-6]] = BROKEN_OFF
+                self._batches[stream.number, peer, reply.split(".")[-6]] = BROKEN_OFF
             return
         if not reply.endswith(".$FI"):
-            sequence, duplicate = stream.store(subject, body, head)
+            sequence, duplicate = self._keep(stream, peer, subject, body, head)
             if fate < UNANSWERED:
                 return
             again = ',"duplicate":true' if duplicate else ""
             peer.say(reply, reply, "", f'{{"stream":"{stream.name}","seq":{sequence}{again}}}'.encode(), b"")
             return
         *_, name, flow, _, number, operation, _ = reply.split(".")
-        if (last := self._batches.get((peer, name), 0)) == BROKEN_OFF:
+        batch = stream.number, peer, name
+        if (last := self._batches.get(batch, 0)) == BROKEN_OFF:
             return
         expected = last + 1
         if int(number) != expected:
             raise AssertionError(f"message {number} of batch {name} came where {expected} was expected")
-        stream.store(subject, body, head)
-        self._batches[peer, name] = expected if fate >= UNANSWERED else BROKEN_OFF
+        self._keep(stream, peer, subject, body, head)
+        self._batches[batch] = expected if fate >= UNANSWERED else BROKEN_OFF
         if fate < UNANSWERED:
             return
         if operation == "2":
-            del self._batches[peer, name]
+            del self._batches[batch]
             end = f'{{"stream":"{stream.name}","seq":{stream.last},"batch":"{name}","count":{number}}}'
             peer.say(reply, reply, "", end.encode(), b"")
         elif operation == "0":
             peer.say(reply, reply, "", b'{"type":"ack","seq":0,"msgs":%d}' % int(flow), b"")
         elif expected % int(flow) == 0:
             peer.say(reply, reply, "", b'{"type":"ack","seq":%d,"msgs":%d}' % (expected, int(flow)), b"")
+
+    def _keep(self, stream: Stream, peer: Peer, subject: str, body: bytes, head: bytes) -> tuple[int, bool]:
+        sequence, duplicate = stream.store(subject, body, head)
+        if self.witness is not None and not duplicate:
+            self.witness.stored(peer, stream.at(sequence))
+        return sequence, duplicate
 
     def _named(self, name: str) -> Stream | None:
         number = number_of(name)
@@ -182,6 +202,13 @@ class Server:
                 peers.remove(peer)
         for consumer in self.consumers:
             consumer.forget(peer)
+        self._drop_readers(peer)
+
+    def _drop_readers(self, peer: Peer | None = None) -> None:
+        for stream in self.streams.values():
+            for name, one in list(stream.consumers.items()):
+                if isinstance(one, Reader) and (peer is None or one.peer is peer):
+                    del stream.consumers[name]
 
     # The API ----------------------------------------------------------------------------------------------------------
 
@@ -213,13 +240,28 @@ class Server:
         consumer.go_back_for_a_new_process()
         return consumer.info()
 
-    def add_consumer(self, stream_named: str, config: ConsumerConfig) -> ConsumerInfo:
-        stream, name = self._stream(stream_named), str(config.durable_name)
-        if name in stream.consumers:
+    def add_consumer(self, stream_named: str, config: ConsumerConfig, peer: Peer) -> ConsumerInfo:
+        stream, name = self._stream(stream_named), config.durable_name
+        if name is None:
+            self._made += 1
+            name = f"reader-{self._made}"
+            stream.consumers[name] = Reader(config, stream, name, peer)
+        elif name in stream.consumers:
             stream.consumers[name].configure(config)
         else:
-            stream.consumers[name] = Consumer(config, stream)
+            stream.consumers[name] = Consumer(config, stream, name)
         return stream.consumers[name].info()
+
+    def delete_consumer(self, stream: str, name: str) -> None:
+        self.consumer_info(stream, name)
+        self._stream(stream).consumers.pop(name).end()
+
+    def delete_stream(self, name: str) -> None:
+        stream = self._stream(name)
+        if self.witness is not None:
+            self.witness.deletes(stream)
+        self._remove(stream)
+        self._deleted.append((self._loop.time(), stream))
 
     def reset_consumer(self, stream: str, name: str, sequence: int | None) -> None:
         self.consumer_info(stream, name)
@@ -258,6 +300,7 @@ class Server:
         for peer in list(self.peers):
             peer.cut()
         self._batches.clear()
+        self._drop_readers()
 
     def write_down(self) -> None:
         """Consumers write their positions to the disk now and then."""
@@ -331,15 +374,27 @@ class Server:
         """An operator deletes a generation, by default the newest, under the connections; or makes it again at once."""
         stream = self.stream if number is None else self.streams.get(number)
         if stream is not None:
-            self._loop.note("{} is deleted", stream.name)
-            for consumer in stream.consumers.values():
-                consumer.end()
-            self._batches.clear()
             self._lost(stream.messages)
-            del self.streams[stream.number]
+            self._remove(stream)
             self.lost_after = len(self.messages)
             if make:
                 self.add_stream(replace(stream.config, sealed=False))
+
+    def _remove(self, stream: Stream) -> None:
+        self._loop.note("{} is deleted", stream.name)
+        for consumer in stream.consumers.values():
+            consumer.end()
+        self._batches.update({batch: BROKEN_OFF for batch in self._batches if batch[0] == stream.number})
+        del self.streams[stream.number]
+
+    def bring_back(self, messages: int) -> None:
+        """A power cut: the generations that clients have just deleted are there again, but for their last messages."""
+        for at, stream in self._deleted:
+            if self._loop.time() - at < SYNCED_AFTER_S and stream.number not in self.streams:
+                self._loop.note("{} is there again", stream.name)
+                stream.lose_tail(min(messages, len(stream.messages)))
+                self.streams = dict(sorted([*self.streams.items(), (stream.number, stream)]))
+        self._deleted.clear()
 
     def start(self, *, outlived: bool = False) -> None:
         """`outlived`: the consumers have kept all, also of messages that the stream lost."""

@@ -2,8 +2,13 @@
 
 import asyncio
 import contextlib
+import os
+import shutil
+import tempfile
 from collections.abc import Coroutine
 from datetime import timedelta
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 from nats.errors import Error as NatsError
@@ -13,28 +18,43 @@ from coupon_svc.domain.coupon import Issue
 from infra.consuming.retry_queue import SessionOver
 from infra.core.decider import Batch, Command, StreamState, category
 from infra.core.errors import Busy, StoreUnavailable
+from ops import reading
+from ops.archive.archiving import Archived
+from ops.invariants.checker import Message
 from order_svc.domain import Cancel, NoSuchOrder, Place
 from order_svc.ends import End
 from order_svc.ids import order_id
 from point_svc.domain.charge import Charge
 from product_svc.domain.product import Register
 from tests.domain.spec import SERVICES
+from tests.sim.archiver import Archiver
 from tests.sim.chance import Chance
 from tests.sim.disk import Disk, Troubles
 from tests.sim.faults import go_wrong
 from tests.sim.jetstream import EPOCH
+from tests.sim.link import Network
 from tests.sim.loop import running
-from tests.sim.process import DEADLINE_S, Process, failing
-from tests.sim.schedule import Schedule, Wish
+from tests.sim.process import DEADLINE_S, NO_ARCHIVE, Process, failing
+from tests.sim.schedule import ARCHIVES, Schedule, Wish
 from tests.sim.server import Server
 from tests.sim.steps import Steps
+from tests.sim.witness import CONSUMERS, ArchiveWitness
 
 MOST_TIMES: Final = 30  # that a customer sends a request; by then all is over
 AGAIN_S: Final = 0.2  # after this a customer whose request failed sends it again
 PATIENCE_S: Final = 60.0  # once faults have stopped
 LOOK_S: Final = 0.1
-CONSUMERS: Final = sum(len(service.hears) for service in SERVICES.values())
 VALID: Final = EPOCH + timedelta(days=365)
+MEMORY: Final = Path("/dev/shm")
+"""Where archives are, if it is there: no disk has to be waited for."""
+
+
+@cache
+def archive_folder(process: int) -> Path:
+    """The folder of the archive in all schedules of this process; missing, until something is archived."""
+    folder = Path(tempfile.mkdtemp(prefix=f"sim-{process}-", dir=MEMORY if MEMORY.is_dir() else None))
+    folder.rmdir()
+    return folder
 
 
 class Shop:
@@ -55,6 +75,15 @@ class Shop:
         self.busy = {name: asyncio.Lock() for name in SERVICES}
         """Held while a service is being killed or replaced."""
         self.rolled_back = False
+        self.archive: ArchiveWitness | None = None
+        """What sees the archive; None in a schedule without one."""
+        self.archiver: Archiver | None = None
+        self._archiving = asyncio.Lock()
+        """Held by the archiver at work, as the lock of the archive's folder is."""
+        if any(fault.kind == ARCHIVES for fault in schedule.faults):
+            folder = archive_folder(os.getpid())
+            shutil.rmtree(folder, ignore_errors=True)
+            self.archive = self.server.witness = ArchiveWitness(folder, self.server, self.disks)
         self.poisoned: dict[str, list[str]] = {name: [] for name in SERVICES}
         """Orders that a service fails on, until it is mended."""
 
@@ -75,11 +104,23 @@ class Shop:
             self.skews[name],
             self.bounds,
             self.steps,
+            NO_ARCHIVE if self.archive is None else str(self.archive.folder),
         )
 
     async def stop(self) -> None:
         for process in self.processes.values():
             await process.kill()
+        if self.archiver is not None:
+            await self.archiver.kill()
+        if self.archive is not None:
+            shutil.rmtree(self.archive.folder, ignore_errors=True)
+
+    async def archive_once(self) -> Archived | None:
+        """Run an archiver. Returns what it did; None if it failed or was killed."""
+        assert self.archive is not None
+        async with self._archiving:
+            self.archiver = Archiver(self.server, self.disks, self.chance, self.steps, self.archive)
+            return await self.archiver.done()
 
     # A schedule -------------------------------------------------------------------------------------------------------
 
@@ -98,6 +139,13 @@ class Shop:
                     group.create_task(self._at(at_s, self._cancel(wish)))
             for fault in self._schedule.faults:
                 group.create_task(self._at(began + fault.at_s, go_wrong(self, fault)))
+        quiet = await self._becomes_quiet()
+        if self.archive is None or not quiet:
+            return quiet
+        await self.archive_once()  # of what is over now; nothing disturbs it
+        return await self._becomes_quiet()
+
+    async def _becomes_quiet(self) -> bool:
         for _ in range(int(PATIENCE_S / LOOK_S)):
             await self._redrive()
             if self._is_quiet():
@@ -153,9 +201,22 @@ class Shop:
             return False
         if self.server.dead.messages:
             return False
-        published = {message.fact_id for message in server.messages if message.subject}
         logged = {f"{r.originator_id}@{r.originator_version}" for disk in self.disks.values() for r in disk.log}
-        return logged <= published and not any(consumer.outstanding for consumer in server.consumers)
+        return logged <= self.published and not any(consumer.outstanding for consumer in server.consumers)
+
+    @property
+    def published(self) -> set[str]:
+        """The ids of all facts that are in a stream or in the archive."""
+        archived = set() if self.archive is None else self.archive.ids
+        return archived.union(message.fact_id for message in self.server.messages if message.subject)
+
+    async def history(self) -> list[Message]:
+        """All messages of archive and streams; where there is an archive, as the tools read them."""
+        if self.archive is None:
+            return [Message(one.sequence, one.fact_id, one.body) for one in self.server.messages if one.subject]
+        connect: Any = Network(self.server, self.chance).connect
+        async with reading.stream({"ARCHIVE_DIR": str(self.archive.folder)}, connect) as stream:
+            return [Message(one.sequence, one.fact_id, one.body) async for one in reading.read(stream)]
 
     # Customers --------------------------------------------------------------------------------------------------------
 

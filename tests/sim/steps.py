@@ -21,15 +21,22 @@ parked         a dead letter is stored, and its message is not acknowledged
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from tests.sim.process import Process
+from typing import Final, Protocol
 
 STEPS: Final = tuple(line.split()[0] for line in (__doc__ or "").splitlines()[5:] if line)
 
 Reach = Callable[[str], bool]
 """Called at each step; returns whether the process was stopped there. Then the caller lets other tasks run."""
+
+
+class Stoppable(Protocol):
+    """A process that comes to steps: a service's, or an archiver's."""
+
+    name: str
+
+    def pause(self) -> None: ...
+    def go_on(self) -> None: ...
+    async def kill(self) -> None: ...
 
 
 def nowhere(_: str) -> bool:
@@ -40,19 +47,19 @@ class Steps:
     """The steps at which faults wait."""
 
     def __init__(self) -> None:
-        self._waiting: dict[tuple[str, str], list[tuple[int, asyncio.Future[Process]]]] = {}
+        self._waiting: dict[tuple[str, str], list[tuple[int, asyncio.Future[Stoppable]]]] = {}
 
-    def nth(self, service: str, step: str, times: int) -> "asyncio.Future[Process]":
+    def nth(self, service: str, step: str, times: int) -> asyncio.Future[Stoppable]:
         """The process of the service that reaches the step for the n-th time from now on; it is stopped."""
-        found: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
+        found: asyncio.Future[Stoppable] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault((service, step), []).append((times, found))
         return found
 
-    def reached(self, process: "Process", step: str) -> bool:
+    def reached(self, process: Stoppable, step: str) -> bool:
         waiting = self._waiting.get((process.name, step))
         if not waiting:
             return False
-        left: list[tuple[int, asyncio.Future[Process]]] = []
+        left: list[tuple[int, asyncio.Future[Stoppable]]] = []
         stops = False
         for times, found in waiting:
             if found.done():

@@ -20,6 +20,7 @@ from infra.broker.streams import ensure_stream
 from infra.consuming.consumer_session import HEARD_BY
 from infra.consuming.dead_letter import DEAD, stream_config
 from infra.settings import Settings
+from ops.reading import Stream, read
 from tests.shop import PATIENCE_S, Shop
 from tests.sim.chance import Chance
 from tests.sim.link import Network
@@ -90,6 +91,7 @@ class Script:
         await self._resetting()
         await self._taking_over()
         await self._reading()
+        await self._reading_on()
         await self._dead_letters()
         await self._waiting()
         await self._deleting()
@@ -247,6 +249,8 @@ class Script:
             {"seq": 1_000},
             "coupon.>",
             {"seq": 2, "next_by_subj": "order.>", "batch": 5},
+            {"multi_last": ["order.confirmed.3", "order.created.pending.a", "order.canceled.z"], "batch": 5},
+            {"multi_last": ["order.canceled.z"], "batch": 5},
         ):
             await self._read_directly(EVENTS, request)
         leader = await leader_of(self._nc, self._js)
@@ -257,6 +261,23 @@ class Script:
             "leader", at and at.sequence, last and last.sequence, await leader.at(1_000), await leader.last("coupon.>")
         )
         self._saw("stream", (await self._js.stream_info(EVENTS)).state.last_seq)
+
+    async def _reading_on(self) -> None:
+        """A reader has a consumer of its own, which is gone when it has read."""
+        stream = Stream(self._nc, self._js, EVENTS)
+        for subjects, first, last in (
+            ((), 1, None),
+            (("order.created.pending.*", "order.canceled.f"), 3, 11),
+            (("order.confirmed.*",), 60, None),
+            (("coupon.>",), 1, None),
+        ):
+            found = [one async for one in read(stream, subjects, first=first, last=last)]
+            self._saw("read on", [(one.sequence, one.subject, one.fact_id, one.body, one.head) for one in found])
+        self._saw("consumers", [one.name for one in await self._js.consumers_info(EVENTS)])
+        try:
+            await self._js.delete_consumer(EVENTS, "nobody")
+        except NotFoundError as error:
+            self._saw("no consumer to delete", error.code, error.err_code)
 
     async def _waiting(self) -> None:
         """A pull ends unanswered, an unacknowledged message comes again, and no more messages than allowed may wait."""

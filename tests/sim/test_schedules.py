@@ -8,7 +8,17 @@ from tests.sim import many
 from tests.sim.bounds import Bounds
 from tests.sim.faults import FAULTS
 from tests.sim.run import run
-from tests.sim.schedule import ANY, Fault, Schedule, Wanted, schedule, shorter
+from tests.sim.schedule import (
+    ANY,
+    ARCHIVER,
+    ARCHIVER_STEPS,
+    ARCHIVES,
+    Fault,
+    Schedule,
+    Wanted,
+    schedule,
+    shorter,
+)
 from tests.sim.shrink import shrink
 from tests.sim.steps import STEPS
 
@@ -37,11 +47,56 @@ def test_a_bug_that_is_mended_and_its_dead_letters_redriven_break_no_invariant(o
     assert tally.faults["poison"] > 40
 
 
-@pytest.mark.parametrize("seed", [7, 12, 13])
-def test_a_seed_is_one_course(seed: int) -> None:
+@pytest.mark.parametrize(
+    "others",
+    [
+        pytest.param((), id="undisturbed"),
+        pytest.param(("lose-all", "lose-tail", "crash", "hole", "roll"), id="with a broker that loses"),
+        pytest.param(("roll-back", "kill", "delete", "poison", "forget"), id="with services that fail"),
+    ],
+)
+def test_archive_and_streams_have_each_fact_and_none_is_published_again(others: tuple[str, ...]) -> None:
+    tally = many.of_services(Wanted((ARCHIVES, *others)), range(60))
+
+    assert tally.failed is None, f"just sim {tally.failed}"
+    assert tally.archived > 30
+    assert tally.faults["kill"] >= 20
+
+
+@pytest.mark.parametrize("step", ARCHIVER_STEPS)
+def test_an_archiver_is_killed_at_each_step_and_the_next_one_goes_on(step: str) -> None:
+    faults = (Fault(2.0, ARCHIVES, "broker", 3.0, 1), Fault(0.0, "kill", ARCHIVER, by=ARCHIVER, step=step))
+    story: list[str] = []
+
+    outcome = run(schedule(7)._replace(faults=faults), story.append)
+
+    assert not outcome.wrong
+    assert outcome.archived == 1
+    told = [line[11:] for line in story]
+    killed = told.index("archiver is killed")
+    assert told[killed - 1] == f"archiver is {step}"
+    assert told.index("EVENTS is archived") < killed or step in ("read", "written")
+    assert (told.index("EVENTS is deleted") < killed) is (step == "deleted")
+
+
+def test_a_broker_that_loses_all_while_an_archiver_hangs_jams_nobody() -> None:
+    """The services publish all again under the same name before the archiver goes on: its files are proven by then."""
+    lost = Fault(0.0, "lose-all", "broker", 0.05, by=ARCHIVER, step="read", nth=3, hangs_s=1.5)
+    story: list[str] = []
+
+    outcome = run(schedule(7)._replace(faults=(Fault(2.0, ARCHIVES, "broker", 3.0, 1), lost)), story.append)
+
+    assert not outcome.wrong
+    assert any(line.endswith("archiver is read") for line in story)
+
+
+@pytest.mark.parametrize(
+    ("seed", "kinds"), [(7, ()), (12, ()), (13, ()), (3, (ARCHIVES, "lose-all", "kill")), (5, (ARCHIVES, "lose-tail"))]
+)
+def test_a_seed_is_one_course(seed: int, kinds: tuple[str, ...]) -> None:
     stories: list[list[str]] = [[], []]
     for story in stories:
-        run(schedule(seed), story.append)
+        run(schedule(seed, Wanted(kinds)), story.append)
 
     assert stories[0] == stories[1]
     assert stories[0]

@@ -44,11 +44,6 @@ class Results(Struct):
             (self.rows, self.ceilings, self.growth, self.overload, self.years not in (None, Years()), self.watched)
         )
 
-    @property
-    def measured(self) -> bool:
-        """Whether there is a result."""
-        return any((self.rows, self.ceilings, self.growth, self.overload, self.years not in (None, Years())))
-
 
 class Bar(NamedTuple):
     """A target for the medians: `measured` must be at least `at_least` and at most `at_most`."""

@@ -17,7 +17,7 @@ from infra.archive.manifest import WAY_OUT, ArchivedFile
 PIECE: Final = 8 << 20  # bytes
 
 
-class Identity(NamedTuple):
+class FileState(NamedTuple):
     """What shows that a copy is another file, or was written to: its inode, its size, the time of the last writing."""
 
     inode: int
@@ -31,14 +31,14 @@ class FileCache:
     def __init__(self, folder: Path, most_bytes: int) -> None:
         self._folder = folder
         self._most_bytes = most_bytes
-        self._checked: dict[str, Identity] = {}
+        self._checked: dict[str, FileState] = {}
         """What the copies whose checksum was right were then, by their names."""
 
     def path(self, file: ArchivedFile, read: Callable[[int, int], bytes]) -> Path:
         """Return the path of the copy; make it with `read` (offset, size) if there is none, or it is not the file.
 
         It compares once the checksum of a copy that it did not make, and again if that is another file then, or was
-        written to (`Identity`). Another process may remove the copy at any time.
+        written to (`FileState`). Another process may remove the copy at any time.
 
         Raises ArchiveDamaged if what was read is not the file; what `read` raises, but CacheUnusable in place of an
         OSError.
@@ -68,7 +68,7 @@ class FileCache:
 
     def _is_whole(self, path: Path, file: ArchivedFile) -> bool:
         try:
-            now = _identity(path)
+            now = _state(path)
             if now != self._checked.get(file.sha256):
                 if now.bytes != file.bytes or _digest(path) != file.sha256:
                     return False
@@ -93,7 +93,7 @@ class FileCache:
 
     def _keep(self, made: Path, path: Path) -> None:
         """Put a new copy in its place; remove abandoned files, and the least recently used copies that are too many."""
-        self._checked[path.name] = _identity(made)  # a rename changes none of it
+        self._checked[path.name] = _state(made)  # a rename changes none of it
         files.publish(path, made)
         for unfinished in self._folder.glob(f".*{files.TEMPORARY}"):
             with contextlib.suppress(files.LockTaken), files.exclusive_lock(unfinished):
@@ -123,9 +123,9 @@ class FileCache:
             ) from error
 
 
-def _identity(path: Path) -> Identity:
+def _state(path: Path) -> FileState:
     stat = path.stat()
-    return Identity(stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    return FileState(stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 def _digest(path: Path) -> str:

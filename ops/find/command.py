@@ -119,6 +119,16 @@ def _tell(texts: Sequence[str], what: str = "") -> None:
         print_out(f"and {len(texts) - SHOWN_NOTES:,} more like it", error=True)
 
 
+def _end(found: FoundOrders, why: str) -> None:
+    """End with the exit code for what was found; `why`: nothing was. Raises Found."""
+    if why:
+        raise Found(why)
+    if found.damaged:
+        end("", EXIT_FINDING)
+    if found.newer:
+        end("", EXIT_NEWER)
+
+
 HELP: Final = """Find orders, the newest first: by user, product, coupon, end, reason, time.
 
 An order is shown if it has all that is given.
@@ -221,9 +231,4 @@ def command(
         _tell(found.notes, "note: ")
     _tell(found.damaged, "damaged: ")
     _tell(found.newer, f"of newer code, {NEXT_STEP}: ")
-    if why:
-        raise Found(why)
-    if found.damaged:
-        end("", EXIT_FINDING)
-    if found.newer:
-        end("", EXIT_NEWER)
+    _end(found, why)

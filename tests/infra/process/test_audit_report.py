@@ -1,6 +1,5 @@
 """The last audit's verdict and age: only of a report that can be read, whatever its file has."""
 
-import json
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,7 +43,7 @@ def test_what_an_audit_did_not_judge_is_counted(tmp_path: Path) -> None:
         "newer_code": {"facts": 3, "first": [], "fields": []},
     }
 
-    assert value(exported(tmp_path, json.dumps(report)), "saga_audit_unjudged_facts") == 3
+    assert value(exported(tmp_path, json.encode(report).decode()), "saga_audit_unjudged_facts") == 3
 
 
 @pytest.mark.parametrize(

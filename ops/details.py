@@ -34,7 +34,7 @@ from contracts.fact import Order, SagaFact, Timestamp
 from contracts.wire import decode
 from infra.timestamps import in_utc
 
-Line = Sequence[str | datetime]
+HeadingLine = Sequence[str | datetime]
 """A line for a person, in parts: who shows it chooses how its times look."""
 
 SHOWN_LINES: Final = 5
@@ -107,7 +107,7 @@ def known(body: bytes) -> Fact | None:
         return None
 
 
-def heading(order_id: str, facts: Sequence[Fact]) -> list[Line]:
+def heading(order_id: str, facts: Sequence[Fact]) -> list[HeadingLine]:
     """Return what is to be known of an order before its facts, as lines: its end, its customer, what it asked for.
 
     `facts` are the order's, in the order in which they happened.
@@ -117,10 +117,10 @@ def heading(order_id: str, facts: Sequence[Fact]) -> list[Line]:
     last = ends[-1] if ends else None
     status = "PENDING" if last is None else "CONFIRMED" if isinstance(last, OrderConfirmed) else "CANCELED"
     reason = f", {last.reason}" if isinstance(last, OrderCanceled) else ""
-    lines: list[Line] = [[f"order {order_id}: {status}{reason}"]]
+    lines: list[HeadingLine] = [[f"order {order_id}: {status}{reason}"]]
     if order is None:
         return lines
-    ended: Line = [] if last is None else [", ended ", last.at]
+    ended: HeadingLine = [] if last is None else [", ended ", last.at]
     lines += [[f"user {order.user_id}, placed ", order.placed_at, *ended], [f"asked for {_wanted(order)}"]]
     amounts = [] if last is None else [("total", last.total), ("points", order.points), ("discount", last.discount)]
     if isinstance(last, OrderConfirmed):
@@ -130,7 +130,7 @@ def heading(order_id: str, facts: Sequence[Fact]) -> list[Line]:
     return lines
 
 
-def line_text(line: Line) -> str:
+def line_text(line: HeadingLine) -> str:
     """Return the line as one text, with its times in UTC."""
     return "".join(part if isinstance(part, str) else shown_time(part) for part in line)
 

@@ -15,7 +15,7 @@ class DashboardSettings(Settings, frozen=True, kw_only=True):
     """What the dashboard reads besides that which all processes share."""
 
     dashboard_trace_url: str = ""
-    """Where the trace of an order is shown, with TRACE_ID for its id. Empty: pages have no link to traces."""
+    """Where a trace is shown, with TRACE_ID for its id. Empty: pages have no link to traces."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,14 +11,16 @@ from infra.broker.numbering import EVENTS
 from infra.metrics import Labels
 from infra.process.runtime import Runtime
 
+Value = Callable[[Generations], float | None]
+ReadGauge = Callable[[Value], Callable[[], Mapping[Labels, float]]]
+"""Makes what a gauge reads of a value of the generations."""
+
 
 def export_stream(runtime: Runtime) -> None:
     """Export what this process knows of the stream. One service does: each would report the same of the one stream."""
     metrics, broker = runtime.metrics, runtime.broker
 
-    def read(
-        value: Callable[[Generations], float | None], *, known: bool = True
-    ) -> Callable[[], Mapping[Labels, float]]:
+    def read(value: Value, *, known: bool = True) -> Callable[[], Mapping[Labels, float]]:
         return lambda: (
             {(EVENTS,): max(0, value(broker.generations) or 0)} if known and broker.generations is not None else {}
         )
@@ -48,6 +50,11 @@ def export_stream(runtime: Runtime) -> None:
         ("stream",),
         read(lambda generations: room - sum(info.state.bytes for info in generations.infos), known=bool(room)),
     )
+    _export_generations(runtime, read)
+
+
+def _export_generations(runtime: Runtime, read: ReadGauge) -> None:
+    metrics, broker = runtime.metrics, runtime.broker
     metrics.gauges_by(
         "saga_stream_generation",
         "Number of the stream's newest generation: it rises by one with each roll-over.",

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
@@ -78,6 +78,11 @@ class _Places(NamedTuple):
         return _Places(self.data / data.RESTORING, self.archive / data.RESTORING, broker)
 
 
+HAS_DATA: Final = (
+    "has data already. To restore another place, set DATA_DIR; to move this data aside and replace it: --yes"
+)
+
+
 async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: Accepted) -> Restored:
     """Restore the backup in `folder` as the data of `env`.
 
@@ -101,10 +106,7 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
         _refuse_port(places, settings)
         has = [path for path in old if _has_data(path)]
         if has and not accepted.replace:
-            raise SettingsError(
-                f"{has[0]} has data already. To restore another place, set DATA_DIR; to move this data aside and "
-                "replace it: --yes"
-            )
+            raise SettingsError(f"{has[0]} {HAS_DATA}")
         made = places.made()
         left: Iterable[Path | None] = made
         try:

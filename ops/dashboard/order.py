@@ -16,7 +16,7 @@ from ops.dashboard.lifelines import Drawing, FactRow, Hearer, draw
 from ops.dashboard.poller import Snapshot
 from ops.dashboard.to_copy import commands
 from ops.dashboard.waits import Due, canceled_by_newer_code, due, finished, to_come
-from ops.details import Line, heading
+from ops.details import HeadingLine, heading
 from ops.flow.choreography import Part
 from ops.status.concern import duration
 from ops.status.figures import buckets_since, quantile
@@ -108,7 +108,7 @@ class ShownOrder(NamedTuple):
 
     order_id: str
     status: str
-    heading: Sequence[Line]
+    heading: Sequence[HeadingLine]
     deadline: datetime | None
     waits: Sequence[ShownWait]
     over: bool

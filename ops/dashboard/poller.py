@@ -102,7 +102,7 @@ class Poller:
         finally:
             self._viewers -= 1
 
-    def lately(self) -> Figures | None:
+    def recent(self) -> Figures | None:
         """Return the figures of the last minutes; None before two looks."""
         if self.latest is None or not self._kept or self._kept[0] is self.latest.look:
             return None

@@ -52,15 +52,15 @@ def overview_routes(poller: Poller, tables: FlowTables, order: ServiceAddress) -
         return live.answer(live.snapshots(poller, draw, live.seen_last(request)))
 
     @get(minutes.PATH, include_in_schema=False)
-    async def lately() -> dict[str, Any]:
+    async def recent() -> dict[str, Any]:
         """For `just status`: rates over minutes."""
-        seen = poller.lately()
+        seen = poller.recent()
         if seen is None:
             raise Problem(503, "not-ready", "the dashboard has just started")
         told: dict[str, Any] = msgspec.to_builtins(minutes.told(order, seen))
         return told
 
-    return [overview, overview_live, lately]
+    return [overview, overview_live, recent]
 
 
 def _overview(seen: Snapshot, tables: FlowTables) -> dict[str, Any]:

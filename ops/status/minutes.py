@@ -32,16 +32,16 @@ class Rates(msgspec.Struct):
     refusals: dict[str, float]
 
 
-class Told(msgspec.Struct):
+class RatesAnswer(msgspec.Struct):
     """What a dashboard answers. `order`: the URL of the order_svc that it looks at; it may be another system's."""
 
     order: str
     figures: Rates
 
 
-def told(order: ServiceAddress, seen: Figures) -> Told:
+def told(order: ServiceAddress, seen: Figures) -> RatesAnswer:
     """Return the answer of a dashboard that has seen this."""
-    return Told(order.url, Rates(**{name: getattr(seen, name) for name in Rates.__struct_fields__}))
+    return RatesAnswer(order.url, Rates(**{name: getattr(seen, name) for name in Rates.__struct_fields__}))
 
 
 async def over_minutes(
@@ -54,7 +54,7 @@ async def over_minutes(
     request = ServiceRequest(ServiceAddress("dashboard", dashboard_settings(env).url), "GET", PATH)
     try:
         answer = await send_with(http, request, TIMEOUT_S)
-        found = msgspec.convert(answer.body, Told)
+        found = msgspec.convert(answer.body, RatesAnswer)
     except (Unreachable, msgspec.ValidationError):
         return seen
     if answer.status != 200 or found.order != order.url or not found.figures.known:

@@ -220,7 +220,7 @@ async def test_the_dashboard_keeps_a_look_of_minutes_ago() -> None:
     windows = []
     for number in range(len(times)):
         await poller.after(number)
-        windows.append(None if (found := poller.lately()) is None else (found.window_s, found.accepted))
+        windows.append(None if (found := poller.recent()) is None else (found.window_s, found.accepted))
         poller._wanted.set()
     poller.close()
     await running

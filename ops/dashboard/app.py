@@ -21,6 +21,7 @@ from ops.dashboard.order_routes import OrderBoard, order_routes
 from ops.dashboard.poller import Poller
 from ops.dashboard.redrive import Operations, Redriver
 from ops.dashboard.routes import EXCEPTION_HANDLERS, FIRST_S, healthz, overview_routes, static
+from ops.dashboard.searches import LogSearch
 from ops.dashboard.stream import ALL_LETTERS, StreamReader
 from ops.flow.command import parts
 from ops.fold import aggregates
@@ -57,7 +58,7 @@ class Dashboard:
                 static,
                 healthz,
                 *overview_routes(self.poller, tables, addresses["order"]),
-                *list_routes(self._http, addresses, self.poller, finder),
+                *list_routes(self._http, addresses, self.poller, finder, LogSearch(env)),
                 *order_routes(board, self.poller),
                 *dead_letter_routes(self._stream, redriver, self._operations, self.poller),
             ],

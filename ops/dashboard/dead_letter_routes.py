@@ -12,6 +12,7 @@ from litestar.response import Redirect, Stream
 from litestar.types import ControllerRouterHandler
 
 from infra.aio import wait
+from infra.http.operators.dead_letters import MAX_REASON
 from infra.http.problems import Problem
 from ops.dashboard import live
 from ops.dashboard.dead_letter_groups import DeadLetterKey, grouped
@@ -28,7 +29,6 @@ LONG: Final = 50
 MOST_KEYS: Final = 1_000
 MAX_FORM_BYTES: Final = 256 << 10
 """Of the keys of all dead letters that a page shows: the longest ids make 100 kB of a thousand keys."""
-MOST_REASON: Final = 500  # characters
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 
@@ -60,6 +60,7 @@ def dead_letter_routes(
         return page(
             "dead_letters.html",
             groups=grouped(found),
+            notes=await stream.redrives() if found else {},
             most=MOST_LETTERS if len(found) == MOST_LETTERS else None,
             chosen=request.query_params.get("choose") != "none",
             token=form.token,
@@ -78,8 +79,8 @@ def dead_letter_routes(
         its_id, reason = fields.get("operation", [""])[0], fields.get("reason", [""])[0].strip()
         if not _ID.fullmatch(its_id):
             raise Problem(400, "invalid-request", "the form has no operation: begin with the preview")
-        if not reason or len(reason) > MOST_REASON:
-            raise Problem(400, "invalid-request", f"a redrive needs a reason of at most {MOST_REASON} characters")
+        if not reason or len(reason) > MAX_REASON:
+            raise Problem(400, "invalid-request", f"a redrive needs a reason of at most {MAX_REASON} characters")
         operations.begin(its_id, reason, _keys(fields))
         return Redirect(f"/dead-letters/operations/{its_id}", status_code=303)
 

@@ -139,7 +139,12 @@ class Finder:
         body = await self._asked("product", f"/products/{product_id}")
         if body is None:
             return f"no product {product_id}"
-        return Hit(f"product {product_id}: {body.get('available')} available", "", f"just ledger product {product_id}")
+        return Hit(
+            f"product {product_id}: {body.get('available')} available",
+            f"/orders?{Filters(product=product_id).query()}",
+            f"just ledger product {product_id}",
+            whole=False,
+        )
 
     async def _coupon(self, coupon_id: str) -> Hit | str:
         body = await self._asked("coupon", f"/coupons/{coupon_id}")
@@ -147,8 +152,8 @@ class Finder:
             return f"no coupon {coupon_id}"
         order_id = body.get("order_id")
         used = f"used by order {order_id}" if order_id else "not in use"
-        page = f"/orders/{order_id}" if order_id else ""
-        return Hit(f"coupon {coupon_id}: {used}", page, f"just ledger coupon {coupon_id}")
+        page = f"/orders/{order_id}" if order_id else f"/orders?{Filters(coupon=coupon_id).query()}"
+        return Hit(f"coupon {coupon_id}: {used}", page, f"just ledger coupon {coupon_id}", whole=bool(order_id))
 
     async def _letter(self, sequence: str) -> Hit | str:
         letters = await self._dead_letters()

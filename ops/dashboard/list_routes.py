@@ -8,6 +8,7 @@ from litestar.response import Redirect, Stream
 from litestar.types import ControllerRouterHandler
 
 from infra.aio import wait
+from infra.http.problems import Problem
 from ops.client import ServiceAddress
 from ops.dashboard import live
 from ops.dashboard.finding import Finder, FoundThings
@@ -15,6 +16,7 @@ from ops.dashboard.lists import Filters, choices, filters, listed, newer, why_no
 from ops.dashboard.pages import page
 from ops.dashboard.poller import Poller
 from ops.dashboard.routes import FIRST_S, AnyRequest
+from ops.dashboard.searches import LogSearch
 from ops.errors import Unreachable
 
 LOOK_S = 2.0
@@ -22,20 +24,28 @@ LOOK_S = 2.0
 
 
 def list_routes(
-    http: httpx.AsyncClient, services: Mapping[str, ServiceAddress], poller: Poller, finder: Finder
+    http: httpx.AsyncClient,
+    services: Mapping[str, ServiceAddress],
+    poller: Poller,
+    finder: Finder,
+    log_search: LogSearch,
 ) -> list[ControllerRouterHandler]:
     order = services["order"]
 
     @get("/orders", include_in_schema=False)
     async def orders(request: AnyRequest) -> Response[str]:
         wanted, cursor = filters(request.query_params), request.query_params.get("cursor", "")
-        found = await listed(http, order, wanted, cursor)
-        why = "" if found.rows else why_none(wanted, poller.latest or await poller.fresh(FIRST_S))
+        found = await (log_search.page(wanted, cursor) if wanted.needs_search else listed(http, order, wanted, cursor))
+        why = found.why
+        if not (found.rows or why):
+            why = why_none(wanted, poller.latest or await poller.fresh(FIRST_S))
         return page("orders.html", wanted=wanted, found=found, cursor=cursor, why=why, **choices())
 
     @get("/orders/live", include_in_schema=False)
     async def orders_live(request: AnyRequest) -> Stream:
         wanted, first = filters(request.query_params), request.query_params.get("first", "")
+        if wanted.needs_search:
+            raise Problem(400, "invalid-request", "a search is not kept up to date")
         return live.answer(_new(http, order, wanted, first, poller))
 
     @get("/find", include_in_schema=False)

@@ -29,7 +29,13 @@ DEFAULTS: Final = {
     "older_than_s": "0",
     "compensated": "any",
     "sort": "newest",
+    "product": "",
+    "coupon": "",
+    "since": "",
+    "until": "",
 }
+SEARCHED: Final = ("product", "coupon", "since", "until")
+"""Filters that order_svc's list does not know: with one of them its log is searched."""
 
 
 class Filters(NamedTuple):
@@ -41,6 +47,15 @@ class Filters(NamedTuple):
     older_than_s: str = DEFAULTS["older_than_s"]
     compensated: str = DEFAULTS["compensated"]
     sort: str = DEFAULTS["sort"]
+    product: str = DEFAULTS["product"]
+    coupon: str = DEFAULTS["coupon"]
+    since: str = DEFAULTS["since"]
+    until: str = DEFAULTS["until"]
+
+    @property
+    def needs_search(self) -> bool:
+        """Whether order_svc's log has to be searched for these."""
+        return any(getattr(self, name) for name in SEARCHED)
 
     def query(self, **more: str) -> str:
         """Return the query of the address with these filters, and `more` in it: `filters` reads the same from it."""
@@ -56,8 +71,13 @@ class Filters(NamedTuple):
 
 
 def filters(parameters: Mapping[str, str]) -> Filters:
-    """Return the filters of an address; what is empty or missing is the default. order_svc refuses wrong values."""
+    """Return the filters of an address; what is empty or missing is the default. order_svc refuses wrong values.
+
+    A search has the newest first, whatever the address says.
+    """
     chosen = {name: value for name, value in parameters.items() if name in DEFAULTS and value.strip()}
+    if any(chosen.get(name) for name in SEARCHED):
+        chosen["sort"] = DEFAULTS["sort"]
     chosen.setdefault("sort", usual_sort(chosen.get("status", DEFAULTS["status"])))
     return Filters(**chosen)
 
@@ -77,6 +97,7 @@ class ListedRow(msgspec.Struct):
     reason: str | None = None
     ended_at: datetime | None = None
     total: int | None = None
+    amount_due: int | None = None
     coupon_id: str | None = None
 
     @property
@@ -86,17 +107,26 @@ class ListedRow(msgspec.Struct):
 
 
 class ListedPage(NamedTuple):
-    """A page of the list. `following`: the cursor of the next one; empty on the last."""
+    """A page of the list. `following`: the cursor of the next one; empty on the last.
+
+    Of a search: `why` nothing was found, `notes` that the reader has to know, the `command` that finds the same, and
+    `by` which of an order's times the page is sorted and bounded.
+    """
 
     rows: Sequence[ListedRow]
     following: str
+    why: str = ""
+    notes: Sequence[str] = ()
+    command: str = ""
+    by: str = ""
 
 
 async def listed(
     http: httpx.AsyncClient, order: ServiceAddress, wanted: Filters, cursor: str = "", limit: int = PAGE
 ) -> ListedPage:
     """Ask order_svc for a page. Raises Problem (400) with its words for a wrong filter; Unreachable."""
-    query = urlencode(wanted._asdict() | {"cursor": cursor, "limit": str(limit)})
+    asked = {name: value for name, value in wanted._asdict().items() if name not in SEARCHED}
+    query = urlencode(asked | {"cursor": cursor, "limit": str(limit)})
     request = ServiceRequest(order, "GET", f"{PATH}?{query}")
     answer = await ask_with(http, request, {200, 400}, TIMEOUT_S)
     if answer.status == 400:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from contracts.newer import NEXT_STEP
 from contracts.spans import ACCEPTED, CANCELED, CONFIRMED
@@ -13,7 +13,7 @@ from infra.core.decider import Aggregates, category
 from ops.at import shown_state
 from ops.dashboard.facts import SeenFact
 from ops.dashboard.lifelines import Drawing, FactRow, Hearer, draw
-from ops.dashboard.poller import Snapshot
+from ops.dashboard.poller import STEPS_TAKEN, Snapshot
 from ops.dashboard.to_copy import commands
 from ops.dashboard.waits import Due, canceled_by_newer_code, due, finished, to_come
 from ops.details import HeadingLine, heading
@@ -22,8 +22,6 @@ from ops.status.concern import duration
 from ops.status.figures import buckets_since, quantile
 from ops.status.seen import Samples
 from ops.trace import STOPPING
-
-STEPS_TAKEN: Final = "saga_step_duration_seconds_bucket"
 
 
 class FlowTables(NamedTuple):
@@ -182,19 +180,20 @@ def _wait(one: Due, seen: Snapshot | None, letters: Sequence[DeadLetter]) -> Sho
     waiting = sum(letter.consumer == one.service for letter in letters)
     has = f"; {waiting} dead letter{'s' if waiting > 1 else ''} of this order" if waiting else ""
     service = None if seen is None else next((s for s in seen.look.services if s.service.name == one.service), None)
-    if service is None:
+    if seen is None or service is None:
         return ShownWait(one, "", f"not asked yet{has}", troubled=bool(waiting))
+    usually = usual(one, service.samples) or usual(one, seen.usual.get(one.service, Samples()))
     if service.trouble or service.not_ready:
-        return ShownWait(one, "", f"{service.trouble or f'not ready: {service.not_ready}'}{has}", troubled=True)
+        return ShownWait(one, usually, f"{service.trouble or f'not ready: {service.not_ready}'}{has}", troubled=True)
     if not service.measured:
-        return ShownWait(one, "", f"ready; {service.unmeasured}{has}", troubled=True)
+        return ShownWait(one, usually, f"ready; {service.unmeasured}{has}", troubled=True)
     lag_s = service.samples.largest("saga_consumer_lag_seconds", consumer=consumer_name(one.service, one.hears))
     lag = f"hears {one.hears} {duration(lag_s)} late" if lag_s else f"has heard every {one.hears}"
-    return ShownWait(one, usual(one, service.samples), f"ready, {lag}{has}", troubled=bool(waiting))
+    return ShownWait(one, usually, f"ready, {lag}{has}", troubled=bool(waiting))
 
 
 def usual(one: Due, samples: Samples) -> str:
-    """Return how long this answer takes else, in words; empty if the service has not given it since its start."""
+    """Return how long this answer takes else, in words; empty if these numbers have none of it."""
     buckets = buckets_since(Samples(), samples, STEPS_TAKEN, fact=one.says)
     half, most = quantile(buckets, 0.5), quantile(buckets, 0.99)
     return "" if half is None or most is None else f"usually {duration(half)}, 99 % within {duration(most)}"

@@ -30,6 +30,7 @@ LATELY_S: Final = 300.0
 KEPT_EVERY_S: Final = 30.0
 FRESH_S: Final = 1.0
 RECORDED: Final = "saga_facts_recorded_total"
+STEPS_TAKEN: Final = "saga_step_duration_seconds_bucket"
 
 
 class Point(NamedTuple):
@@ -44,6 +45,7 @@ class Snapshot(NamedTuple):
 
     `active`: by fact, the last look (its `at`) that found that one was recorded since the look before; a fact is
     missing if no look did. Nothing is found between two looks if one of them has no numbers of the fact's service.
+    `usual`: by service, the last numbers in which it had taken a step: it may be away now, or have begun anew.
     """
 
     number: int
@@ -55,6 +57,7 @@ class Snapshot(NamedTuple):
     services: Sequence[ServiceFigures]
     points: Sequence[Point]
     active: Mapping[str, float] = {}
+    usual: Mapping[str, Samples] = {}
 
 
 class Poller:
@@ -72,6 +75,7 @@ class Poller:
         self._points: deque[Point] = deque(maxlen=POINTS)
         self._last_point: Look | None = None
         self._active: dict[str, float] = {}
+        self._usual: dict[str, Samples] = {}
         self.latest: Snapshot | None = None
         self.closing = asyncio.Event()
 
@@ -141,6 +145,9 @@ class Poller:
         self._add_point(look, at)
         if self._looks:
             self._active |= dict.fromkeys(_recorded(self._looks[-1], look), look.at)
+        self._usual |= {
+            one.service.name: one.samples for one in look.services if one.samples.total(STEPS_TAKEN, le="+Inf")
+        }
         self._looks = looks
         self._keep(look)
         self.latest = Snapshot(
@@ -153,6 +160,7 @@ class Poller:
             services,
             tuple(self._points),
             dict(self._active),
+            dict(self._usual),
         )
         self._changed.set()
         self._changed = asyncio.Event()

@@ -1,7 +1,8 @@
 """Redrives dead letters: asks their services for a preview, or to do it, key by key; keeps the outcomes.
 
 A redrive is an operation with an id, so a second click is the same one. The reason, the
-outcome of each key that was begun, and the number of keys that were not begun are in the log.
+outcome of each key that was begun, and the number of keys that were not begun are in the log;
+of what fails again, DEAD has the reason, too.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from infra.http.operators.dead_letters import RedriveOutcomes
 from infra.timestamps import now
 from ops.client import GOOD, ServiceAddress, problem, send_with
 from ops.dashboard.dead_letter_groups import DeadLetterKey
-from ops.dlq.dead_letters import TIMEOUT_S, outcomes, service_request
+from ops.dlq.dead_letters import TIMEOUT_S, outcomes, redrive_body, service_request
 from ops.errors import Unreachable
 
 logger = structlog.get_logger()
@@ -67,9 +68,9 @@ class Redriver:
 
         return list(await asyncio.gather(*map(one, keys)))
 
-    async def ask(self, key: DeadLetterKey, *, dry_run: bool) -> KeyOutcome:
+    async def ask(self, key: DeadLetterKey, *, dry_run: bool, reason: str = "") -> KeyOutcome:
         """Have the dead letters of a key handled again, or with `dry_run` only decided."""
-        body = {"consumer": key.consumer, "key": key.key, "dry_run": dry_run}
+        body = redrive_body(key.consumer, key.key, dry_run=dry_run, reason=reason)
         request = service_request(self._services, key.consumer, "redrive", body)
         if request is None:
             return KeyOutcome(key, "fails", why=f"this checkout has no service of the consumer {key.consumer}")
@@ -162,7 +163,7 @@ class Operations:
                 operation.put(KeyOutcome(key, "stopped"))
                 continue
             operation.put(KeyOutcome(key, "runs"))
-            outcome = await self._redriver.ask(key, dry_run=False)
+            outcome = await self._redriver.ask(key, dry_run=False, reason=operation.reason)
             operation.put(outcome)
             told = {"consumer": key.consumer, "key": key.key, "state": outcome.state, "why": outcome.why}
             logger.info("redriven", unlimited=True, **told, **about)

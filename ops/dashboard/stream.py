@@ -20,7 +20,8 @@ from infra.broker.numbering import stream_name
 from infra.broker.stored import StoredMessage
 from infra.broker.troubles import describe
 from infra.consuming.dead_letter import PREFIX, DeadLetter
-from infra.consuming.stored_dead_letters import read
+from infra.consuming.redrive_notes import RedriveNote, by_letter
+from infra.consuming.stored_dead_letters import read, read_notes
 from infra.settings import Settings
 from ops.errors import Unreachable
 
@@ -84,6 +85,11 @@ class StreamReader:
                 if len(found) == most:
                     break
         return found
+
+    async def redrives(self) -> dict[int, RedriveNote]:
+        """Return how often dead letters were redriven in vain, by their sequences. Raises Unreachable."""
+        async with self._asking() as nc:
+            return by_letter([note async for note in read_notes(nc)])
 
     async def close(self) -> None:
         self._stopping.set()

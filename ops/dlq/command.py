@@ -7,6 +7,7 @@ from typing import Any
 import rich_click as click
 
 from infra.consuming.dead_letter import DeadLetter
+from infra.http.operators.dead_letters import MAX_REASON
 from infra.usage import EXIT_USAGE
 from ops.cli import EXIT_FINDING, SEQUENCE, end, ending_well, timeout_option
 from ops.client import GOOD, ask, problem, services
@@ -31,10 +32,11 @@ def command() -> None:
 def ls(*, as_json: bool) -> None:
     """List the dead letters of all services in the stream DEAD. Exit code: 0 there are none, 1 there are some."""
     found = asyncio.run(dead.all_of(os.environ))
+    notes = asyncio.run(dead.notes(os.environ)) if found else {}
     if as_json:
-        print_json([dead.as_json(letter) for letter in found])
+        print_json([dead.as_json(letter, notes.get(letter.sequence)) for letter in found])
     elif found:
-        print_out(dead.table(found))
+        print_out(dead.table(found, notes))
         keys = {(letter.consumer, letter.key) for letter in found}
         print_out(f"{len(found)} dead letters of {len(keys)} keys; later messages of a key wait with it")
     else:
@@ -50,23 +52,27 @@ def ls(*, as_json: bool) -> None:
 def show(sequence: int, *, as_json: bool) -> None:
     """Show the dead letter with this SEQUENCE of `ls`: error, stack, headers, and the message's own bytes.
 
-    Exit code 1: there is none.
+    Also how often it was redriven in vain, and when and why the last time. Exit code 1: there is none.
     """
     found = _letter(sequence)
+    note = asyncio.run(dead.notes(os.environ)).get(sequence)
     if as_json:
-        print_json(dead.as_json(found))
+        print_json(dead.as_json(found, note))
     else:
-        print_out(dead.lines(found))
+        print_out(dead.lines(found, note))
 
 
 @command.command("redrive")
 @click.argument("sequences", type=SEQUENCE, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Those of every key.")
 @click.option("--yes", is_flag=True, help="Do it. Without it, the services only say what they would do.")
+@click.option("--reason", default="", metavar="TEXT", help="Why; `show` has it of what fails again.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @timeout_option(dead.TIMEOUT_S)
 @ending_well
-def redrive(sequences: tuple[int, ...], *, everything: bool, yes: bool, as_json: bool, timeout: float) -> None:
+def redrive(
+    sequences: tuple[int, ...], *, everything: bool, yes: bool, reason: str, as_json: bool, timeout: float
+) -> None:
     """Have the dead letters with these SEQUENCES handled again, and all others of the same consumer and key, in order.
 
     Without --yes nothing is changed: each service decides, and says what it would record. The services must run. With
@@ -76,12 +82,15 @@ def redrive(sequences: tuple[int, ...], *, everything: bool, yes: bool, as_json:
     """
     if bool(sequences) == everything:
         raise click.UsageError("either sequences that `ls` lists, or --all")
+    if len(reason) > MAX_REASON:
+        raise click.UsageError(f"--reason has at most {MAX_REASON} characters")
     wanted = asyncio.run(dead.all_of(os.environ)) if everything else [_letter(sequence) for sequence in sequences]
     told: list[dict[str, Any]] = []
     stuck = 0
     try:
         for consumer, key in dict.fromkeys((letter.consumer, letter.key) for letter in wanted):
-            answer = _ask(consumer, "redrive", {"consumer": consumer, "key": key, "dry_run": not yes}, timeout)
+            body = dead.redrive_body(consumer, key, dry_run=not yes, reason=reason)
+            answer = _ask(consumer, "redrive", body, timeout)
             told.append({"consumer": consumer, "key": key, **answer})
             stuck += any(outcome["error"] for outcome in answer["outcomes"])
             if not as_json:

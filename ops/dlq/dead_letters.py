@@ -15,11 +15,13 @@ from infra.broker.numbering import stream_of_sequence
 from infra.broker.stored import stored_message
 from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter
 from infra.consuming.dead_letter_message import parsed
-from infra.consuming.stored_dead_letters import read
+from infra.consuming.redrive_notes import RedriveNote, by_letter, note_in
+from infra.consuming.stored_dead_letters import read, read_notes
 from infra.http.operators.dead_letters import RedriveOutcomes
 from infra.printable import printable
 from ops import reading
 from ops.client import ServiceAddress, ServiceAnswer, ServiceRequest
+from ops.details import shown_time
 from ops.errors import Unreachable
 from ops.output import cell
 
@@ -38,12 +40,21 @@ async def all_of(env: Mapping[str, str], consumer: str | None = None, key: str |
         return [letter async for letter in read(stream.nc, subject)]
 
 
+async def notes(env: Mapping[str, str]) -> dict[int, RedriveNote]:
+    """Read from DEAD how often dead letters were redriven in vain, by their sequences.
+
+    Raises Unreachable, SettingsError.
+    """
+    async with reading.stream(env) as stream:
+        return by_letter([note async for note in read_notes(stream.nc)])
+
+
 async def one(env: Mapping[str, str], sequence: int) -> DeadLetter | None:
     """Read the dead letter at this sequence of DEAD; None if there is none. Raises Unreachable, SettingsError."""
     async with reading.stream(env) as stream:
         with suppress(NotFoundError):  # there is no stream DEAD yet
             message = await stored_message(stream.nc, DEAD, sequence)
-            return None if message is None else parsed(message)
+            return None if message is None or note_in(message) else parsed(message)
     return None
 
 
@@ -55,6 +66,12 @@ def service_request(
     return None if service is None else ServiceRequest(service, "POST", f"/ops/dead-letters/{what}", body)
 
 
+def redrive_body(consumer: str, key: str, *, dry_run: bool, reason: str) -> dict[str, Any]:
+    """Return the body of a request for a redrive: the reason only where it counts, which services of before refuse."""
+    body = {"consumer": consumer, "key": key, "dry_run": dry_run}
+    return body if dry_run or not reason.strip() else {**body, "reason": reason.strip()}
+
+
 def outcomes(request: ServiceRequest, answer: ServiceAnswer) -> RedriveOutcomes:
     """Return what a redrive or a drop answered. Raises Unreachable if it is something else, as of another program."""
     try:
@@ -63,8 +80,8 @@ def outcomes(request: ServiceRequest, answer: ServiceAnswer) -> RedriveOutcomes:
         raise Unreachable(f"{request.service} answers {request} with something else: {error}") from error
 
 
-def as_json(letter: DeadLetter) -> dict[str, Any]:
-    """Return the dead letter's fields by name, as values that JSON can have.
+def as_json(letter: DeadLetter, note: RedriveNote | None = None) -> dict[str, Any]:
+    """Return the dead letter's fields by name, as values that JSON can have, and how it was redriven in vain.
 
     `at` is text in ISO 8601. `body` and `head` are text, in which bytes that are not UTF-8 are escaped.
     """
@@ -73,14 +90,15 @@ def as_json(letter: DeadLetter) -> dict[str, Any]:
     told["origin"] = letter.origin._asdict()
     for name in ("body", "head"):
         told[name] = getattr(letter, name).decode(errors="backslashreplace")
-    return told
+    return {**told, "redriven": None if note is None else msgspec.to_builtins(note)}
 
 
-def table(letters: list[DeadLetter]) -> Table:
+def table(letters: list[DeadLetter], notes: Mapping[int, RedriveNote]) -> Table:
     """Return the dead letters as a table for a person, a row for each; those that were never tried are dim."""
     made = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("sequence", "consumer", "key", "message", "dead-lettered", "attempts", "why"):
-        made.add_column(name, justify="right" if name in ("sequence", "attempts") else "left", overflow="fold")
+    for name in ("sequence", "consumer", "key", "message", "dead-lettered", "attempts", "redriven", "why"):
+        numbers = name in ("sequence", "attempts", "redriven")
+        made.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for letter in letters:
         made.add_row(
             str(letter.sequence),
@@ -89,6 +107,7 @@ def table(letters: list[DeadLetter]) -> Table:
             cell(letter.subject.rpartition(".")[0] or letter.subject),
             _ago(letter.at),
             str(letter.attempts) if letter.attempts else "",
+            f"{notes[letter.sequence].times} times" if letter.sequence in notes else "",
             cell(letter.error if len(letter.error) <= LONGEST else f"{letter.error[:LONGEST]}…"),
             style=None if letter.attempts else "dim",
         )
@@ -114,9 +133,17 @@ def _foreign(letter: DeadLetter) -> str:
     return ""
 
 
-def lines(letter: DeadLetter) -> str:
+def redriven(note: RedriveNote) -> str:
+    """Say how often a dead letter was redriven in vain, and the last time of these."""
+    why = f", because: {note.reason}" if note.reason else ""
+    times = "once" if note.times == 1 else f"{note.times} times, the last"
+    return f"{times} at {shown_time(note.at)}{why}; it failed with {note.error}"
+
+
+def lines(letter: DeadLetter, note: RedriveNote | None = None) -> str:
     """Return everything about one dead letter as text for a person: fields, stack, headers, body."""
     told = as_json(letter)
+    told["redriven"] = "never in vain" if note is None else redriven(note)
     stack, head, body = told.pop("stack"), told.pop("head"), told.pop("body")
     origin = letter.origin
     stream = stream_of_sequence(origin.sequence)

@@ -368,6 +368,7 @@ async def test_rows_are_walked_by_keys_and_opened(board: Board, browser: Chromiu
     await press(browser, "j")
     assert await browser.script("document.activeElement.innerText") == ids[0]
     await press(browser, "k")
+    assert await browser.script("location.hash") == f"#order-{ids[1]}"
     browser.loaded.clear()
     await press(browser, "Enter")
     await asyncio.wait_for(browser.loaded.wait(), PATIENCE_S)
@@ -380,7 +381,35 @@ async def test_rows_are_walked_by_keys_and_opened(board: Board, browser: Chromiu
     await asyncio.wait_for(browser.loaded.wait(), PATIENCE_S)
     assert await browser.script("location.pathname") == f"/orders/{ids[0]}"
     assert await browser.script(hidden) == "the list,previous"
-    assert await browser.script("document.getElementById('list-back').href") == f"{board.url}/orders?user_id=u1"
+    back = f"{board.url}/orders?user_id=u1#order-{ids[0]}"
+    assert await browser.script("document.getElementById('list-back').href") == back
+
+    await browser.visit("about:blank")
+    await browser.visit(back)
+    picked = "[...document.querySelectorAll('tr[aria-current]')].map(e => e.id).join()"
+    assert await browser.script(picked) == f"order-{ids[0]}"
+    await press(browser, "j")
+    assert await browser.script(picked) == f"order-{ids[0]}", "it is the last row"
+    await press(browser, "k")
+    assert await browser.script(picked) == f"order-{ids[1]}"
+
+
+async def test_a_row_that_was_picked_stays_picked_when_the_page_is_drawn_again(board: Board, browser: Chromium) -> None:
+    await board.shop.register("mug")
+    order_id = await placed_without(board, "point")
+    await browser.visit(f"{board.url}/orders/{order_id}#%")
+    await seen(browser, "source && source.readyState === EventSource.OPEN")
+    await browser.visit("about:blank")
+    await browser.visit(f"{board.url}/orders/{order_id}#fact-reservation%401")
+    picked = "document.querySelector('tr[aria-current]').id"
+    await seen(browser, "document.querySelector('#waits .wait')")
+    assert await browser.script(picked) == "fact-reservation@1"
+
+    await board.shop.start("point")
+    await seen(browser, "document.getElementById('status').innerText === 'confirmed'")
+
+    assert await browser.script(picked) == "fact-reservation@1"
+    assert await browser.script("document.querySelectorAll('tr[aria-current]').length") == 1
 
 
 # Dead letters ---------------------------------------------------------------------------------------------------------

@@ -57,6 +57,8 @@ class Board:
         headers = {} if last is None else {"Last-Event-ID": str(last)}
         async with self.shop.http.stream("GET", f"{self.url}{path}", headers=headers) as answer:
             assert answer.headers["content-type"].startswith("text/event-stream"), answer
+            assert answer.headers["x-accel-buffering"] == "no", "a proxy would keep the events back"
+            assert "content-encoding" not in answer.headers
             fields: dict[str, list[str]] = {}
             async for line in answer.aiter_lines():
                 name, _, value = line.partition(": ")

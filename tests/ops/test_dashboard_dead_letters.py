@@ -24,6 +24,7 @@ from ops.dashboard.redrive import AT_ONCE, MOST_KEPT, KeyOutcome, Operations, Re
 from ops.dlq import dead_letters
 from ops.dlq.command import _ask, command
 from ops.errors import Unreachable
+from tests.ops.asking import orders, told
 from tests.ops.boards import Board, words
 from tests.ops.test_waiting import answer, listening
 from tests.saga.test_dead_letters import TEA, letters, until_parked
@@ -101,8 +102,8 @@ class Previewed(Redriver):
         self.at_once = 0
         self.most = 0
 
-    async def ask(self, key: DeadLetterKey, *, dry_run: bool) -> KeyOutcome:
-        assert dry_run
+    async def ask(self, key: DeadLetterKey, *, dry_run: bool, reason: str = "") -> KeyOutcome:
+        assert (dry_run, reason) == (True, "")
         self.asked.append(key)
         self.at_once += 1
         self.most = max(self.most, self.at_once)
@@ -145,8 +146,8 @@ class Asked(Redriver):
         self.asked: list[DeadLetterKey] = []
         self.go = asyncio.Semaphore(0)
 
-    async def ask(self, key: DeadLetterKey, *, dry_run: bool) -> KeyOutcome:
-        assert not dry_run
+    async def ask(self, key: DeadLetterKey, *, dry_run: bool, reason: str = "") -> KeyOutcome:
+        assert (dry_run, reason) == (False, "mended")
         self.asked.append(key)
         await self.go.acquire()
         return KeyOutcome(key, "done")
@@ -330,6 +331,38 @@ async def test_a_dead_letter_is_redriven_once_its_cause_is_mended(board: Board) 
     assert log.count("reason='the bug is mended <b>'") == 3
     assert "There are none." in await board.text("/dead-letters")
     assert "1 done" in await board.text("/dead-letters")
+
+
+async def test_what_was_redriven_in_vain_is_known_after_a_restart_until_it_is_handled(board: Board) -> None:
+    shop = board.shop
+    await stuck(shop)
+    parked = await letters(shop)
+    number = str(parked[0].sequence)
+    preview = await sent(board, "/dead-letters/preview", fields((await board.get("/dead-letters")).text))
+    form = {**fields(preview.text), "reason": "a first try"}
+    address = (await sent(board, "/dead-letters/redrive", form)).headers["location"]
+    await board.until(address, "The redrive is over: 1 fails")
+    again = await orders(shop, "dlq", "redrive", number, "--yes", "--reason", "a second <b>try")
+    assert (again.returncode, await letters(shop)) == (1, parked)
+
+    await shop.kill("point")
+    await shop.start("point", wrapper="allergic")
+    await shop.stop("dashboard")
+    await board.start()
+
+    page = (await board.get("/dead-letters")).text
+    assert "4, redriven 2 times in vain" in words(page)
+    assert ", because: a second &lt;b&gt;try; it failed with ZeroDivisionError: a bug" in page
+    note = (await told(shop, "dlq", "show", number))["redriven"]
+    assert (note["letter"], note["times"], note["reason"]) == (int(number), 2, "a second <b>try")
+    listed = json.loads((await orders(shop, "dlq", "ls", "--json")).stdout)
+    assert [one["redriven"] and one["redriven"]["times"] for one in listed] == [2, None]
+    assert "2 times, the last at" in (await orders(shop, "dlq", "show", number)).stdout
+    await shop.stop("point")
+    await shop.start("point")
+    assert (await orders(shop, "dlq", "redrive", number, "--yes")).returncode == 0
+    async with shop.broker() as nc:
+        assert (await nc.jetstream().stream_info("DEAD")).state.messages == 0
 
 
 async def test_a_thousand_keys_are_previewed_and_redriven_in_one_form(board: Board) -> None:

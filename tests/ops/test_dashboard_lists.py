@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from html import unescape
+from pathlib import Path
 from urllib.parse import parse_qs, parse_qsl
 
 import pytest
@@ -14,13 +15,16 @@ from contracts.fact import REASONS
 from infra.broker.stored import StoredMessage
 from infra.consuming.dead_letter import DeadLetter
 from infra.core.messages import StreamPosition
+from infra.http.problems import Problem
 from ops.client import ServiceAddress, http_client
 from ops.dashboard.facts import OrderReader
 from ops.dashboard.finding import Finder, FoundThings
 from ops.dashboard.lists import DEFAULTS, Filters, ListedRow, filters, newer, why_none
 from ops.dashboard.logs import LoggedFact
 from ops.dashboard.poller import Snapshot
+from ops.dashboard.searches import LogSearch, command_for, criteria_for
 from ops.dashboard.stream import MOST_LETTERS
+from ops.errors import Unreachable
 from ops.status.seen import Samples
 from tests.examples import PLACED_AT
 from tests.ops.asking import told
@@ -46,6 +50,10 @@ from tests.shop import Shop
             "compensated": st.sampled_from(["any", "no"]),
             "older_than_s": st.integers(0, 99).map(str),
             "sort": st.sampled_from(["newest", "oldest"]),
+            "product": st.text(max_size=4),
+            "coupon": st.text(max_size=4),
+            "since": st.sampled_from(["", "-1h", "22:00"]),
+            "until": st.sampled_from(["", "2026-01-31T09:00:00+09:00"]),
         },
     )
 )
@@ -68,6 +76,53 @@ def test_what_is_empty_is_the_default_and_what_is_unknown_is_left_out() -> None:
     assert Filters().query() == ""
     assert Filters(user_id="a&b=c").query(cursor="x") == "user_id=a%26b%3Dc&cursor=x"
     assert Filters()._asdict() == DEFAULTS
+
+
+def test_a_search_is_what_just_find_is_asked_for() -> None:
+    wanted = filters(
+        {"status": "CANCELED", "reason": "coupon-expired", "product": "mug", "user_id": "u1", "sort": "oldest"}
+    )
+
+    assert wanted.sort == "newest"
+    made = criteria_for(wanted)
+    assert (made.user, made.product, made.status, made.reason) == ("u1", "mug", "CANCELED", "coupon-expired")
+    assert made.by == "ended"
+    assert command_for(wanted) == "just find --user u1 --product mug --end canceled --reason coupon-expired"
+    times = filters({"since": "2026-01-31T09:00:00+09:00", "until": "2026-01-31 10:00; ls", "coupon": "c"})
+    assert command_for(times) == (
+        "just find --coupon c --since 2026-01-31T09:00:00+09:00 --until '2026-01-31 10:00; ls'"
+    )
+    assert criteria_for(times._replace(until="")).since == datetime(2026, 1, 31, tzinfo=UTC)
+    stuck = filters({"product": "mug", "compensated": "no"})
+    assert criteria_for(stuck).uncompensated
+    assert command_for(stuck) == "just find --product mug --uncompensated"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"product": "<img>"},
+        {"product": "mug", "user_id": "a b"},
+        {"since": "yesterday-ish"},
+        {"since": "2026-02-01T00:00:00Z", "until": "2026-01-31T00:00:00Z"},
+        {"product": "mug", "status": "DONE"},
+        {"product": "mug", "status": "CONFIRMED", "reason": "coupon-expired"},
+        {"coupon": "c1", "older_than_s": "5"},
+    ],
+)
+def test_what_no_search_can_be_is_refused(wrong: Mapping[str, str]) -> None:
+    with pytest.raises(Problem) as refused:
+        criteria_for(filters(wrong))
+
+    assert refused.value.body.status == 400
+
+
+async def test_a_search_that_takes_too_long_is_given_up_and_says_the_command(tmp_path: Path) -> None:
+    log_search = LogSearch({"DATA_DIR": str(tmp_path)}, search_s=0.01)
+
+    async with log_search._turn:
+        with pytest.raises(Unreachable, match=r"given up after 0\.01 s; `just find --product mug` has no such limit"):
+            await log_search.page(Filters(product="mug"))
 
 
 def row(order_id: str, after_s: float = 0) -> ListedRow:
@@ -233,6 +288,34 @@ async def test_orders_are_listed_in_pages_by_what_the_address_says(board: Board)
     following = re.search(r'<a rel="next" href="([^"]+)"', oldest.text)
     assert following is not None
     assert parse_qs(unescape(following[1]).partition("?")[2]).keys() == {"user_id", "sort", "cursor"}
+
+
+async def test_orders_are_searched_for_by_product_coupon_and_time(board: Board) -> None:
+    shop = board.shop
+    await shop.register("cup", stock=1_000)
+    cups = [await placed(shop, "ann", "cup") for _ in range(51)]
+    mug = await placed(shop, "bob")
+    refused = str((await shop.place([("mug", 1)], user="bob", coupon="none")).json()["order_id"])
+    await settled(shop)
+
+    first = await board.get("/orders?product=cup&since=-1h")
+    following = re.search(r'<a rel="next" href="([^"]+)"', first.text)
+    assert following is not None
+    second = await board.get(unescape(following[1]))
+    assert listed(first.text) + listed(second.text) == [*reversed(cups)]
+    assert 'rel="next"' not in second.text
+    assert "just find --product cup --since -1h" in words(first.text)
+    assert "1,000" in first.text
+    assert 'data-live="' not in first.text
+    assert listed((await board.get("/orders?coupon=none&status=CANCELED")).text) == [refused]
+    assert listed((await board.get("/orders?product=mug&user_id=bob&status=CONFIRMED")).text) == [mug]
+    assert "is in positions 1 to" in await board.text("/orders?product=cup&user_id=bob")
+    assert "has never recorded anything about the product none" in await board.text("/orders?product=none")
+    assert "older_than_s does not go" in await board.text("/orders?product=mug&older_than_s=5", 400)
+    assert "is not kept up to date" in await board.text("/orders/live?product=mug", 400)
+    assert "cursor has to be" in await board.text("/orders?product=mug&cursor=x", 400)
+    await shop.kill("order")
+    assert listed((await board.get("/orders?product=mug&user_id=bob&status=CONFIRMED")).text) == [mug]
 
 
 async def test_what_cannot_be_a_filter_and_what_cannot_be_asked_is_said(board: Board) -> None:

@@ -235,6 +235,17 @@ async def test_who_is_waited_for_is_said_with_how_it_is_and_how_long_it_takes_el
     odd = await polled(look(0, point=seen("point", unmeasured="its /metrics is odd", samples=Samples())))
     (wait,) = order_page(ORDER_ID, facts, TABLES, odd).waits
     assert (wait.state, wait.troubled) == ("ready; its /metrics is odd", True)
+    assert wait.usual == ""
+    restarted = seen("point", f'{name}{{fact="point.used",le="+Inf"}} 0')
+    for later in (
+        seen("point", trouble="point_svc is away"),
+        seen("point", unmeasured="odd", samples=Samples()),
+        restarted,
+    ):
+        (wait,) = order_page(
+            ORDER_ID, facts, TABLES, await polled(look(0, point=seen("point", samples)), look(1, point=later))
+        ).waits
+        assert wait.usual == "usually 50 ms, 99 % within 99 ms"
 
 
 # Its picture ----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rich.table import Table
 
 from infra.consuming.dead_letter import DeadLetter
+from infra.consuming.redrive_notes import RedriveNote
 from infra.core.messages import StreamPosition
 from ops import at, ledger, place, trace
 from ops.client import ServiceAnswer
@@ -166,8 +167,10 @@ def difference(text: str) -> Difference:
 
 
 TEXTS: dict[str, Callable[[str], object]] = {
-    "dlq show": lambda text: dead_letters.lines(letter(text)),
-    "dlq ls": lambda text: dead_letters.table([letter(text)]),
+    "dlq show": lambda text: dead_letters.lines(
+        letter(text), RedriveNote(1, 2, datetime(2026, 1, 31, tzinfo=UTC), text, text)
+    ),
+    "dlq ls": lambda text: dead_letters.table([letter(text)], {}),
     "trace": lambda text: trace.table(traced(text)),
     "trace --mermaid": lambda text: trace.mermaid(traced(text)),
     "ledger": lambda text: ledger.table("user", [moved(text)]),

@@ -1,4 +1,4 @@
-"""The log has each outcome of a redrive: after a restart nothing else does."""
+"""The log has each outcome of a redrive: of those that went well, nothing else has it after a restart."""
 
 import json
 
@@ -10,7 +10,7 @@ from ops.dashboard.dead_letter_groups import DeadLetterKey
 from ops.dashboard.redrive import KeyOutcome, Operations
 
 class Redriver:
-    async def ask(self, key, *, dry_run):
+    async def ask(self, key, *, dry_run, reason):
         return KeyOutcome(key, "done")
 
 async def redrive():

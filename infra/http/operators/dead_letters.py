@@ -1,7 +1,6 @@
 """Operators' routes for dead letters: count them by consumer and list their keys, redrive those of a key, drop one."""
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Final, Protocol
@@ -10,30 +9,23 @@ import msgspec
 from litestar import Router, get, post
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
-from nats.errors import Error as NatsError
 
 from contracts.wire import NAMES
-from infra.broker.troubles import denied, describe
+from infra.broker.troubles import denied
 from infra.consuming.dead_letter import DeadLetter
 from infra.consuming.dead_letter_message import error_text
 from infra.consuming.dead_letters import DeadLetters
-from infra.consuming.retry_queue import Redriven, RetryQueue, SessionOver
+from infra.consuming.retry_queue import Redriven, RetryQueue
 from infra.consuming.supervisor import Supervisor
-from infra.core.errors import StoreUnavailable
 from infra.http.answers import problems
 from infra.http.examples import example, example_of
+from infra.http.operators.dead_letter_actions import actions, count_action
 from infra.http.parameters import Time
 from infra.http.problems import Problem, unavailable
-from infra.metrics import Counter, Labels, Metrics
+from infra.metrics import Metrics
 from infra.request_span import request_is_about
-from infra.store.errors import StoreError
 
-ACTIONS: Final = ("preview", "redrive", "drop")
-OUTCOMES: Final = ("done", "fails", "refused", "unavailable", "error")
-"""By what is asked for, and what follows, requests are counted.
-
-`fails`: a dead letter is rejected again. `error`: a bug ended it, or it was broken off.
-"""
+MAX_REASON: Final = 500  # characters
 
 
 class Consumer(Protocol):
@@ -103,12 +95,14 @@ Token = Annotated[str, Meta(min_length=1, max_length=256)]
 class Redrive(Struct, frozen=True, forbid_unknown_fields=True):
     """Asks a consumer to handle its dead letters of `key` again, in order, up to the first that fails.
 
-    `dry_run` (default true): decide, but record and delete nothing.
+    `dry_run` (default true): decide, but record and delete nothing. `reason`: why; it is kept with a dead letter
+    that fails again.
     """
 
     consumer: Token
     key: Token
     dry_run: bool = True
+    reason: Annotated[str, Meta(max_length=MAX_REASON)] = ""
 
 
 @example(consumer="stock", key="k1", sequence=7)
@@ -137,7 +131,7 @@ def warnings_of(name: str, consumer: Consumer, now: datetime) -> Iterator[str]:
 
 
 def dead_letter_routes(consumers: Mapping[str, Consumer], metrics: Metrics) -> Router:
-    counted = partial(_counted, _actions(metrics))
+    counted = partial(count_action, actions(metrics))
 
     @get(
         "/",
@@ -160,7 +154,10 @@ def dead_letter_routes(consumers: Mapping[str, Consumer], metrics: Metrics) -> R
             letters, retry_queue = _find(consumers, data.consumer, data.key)
             done = await retry_queue.redrive(data.key, dry_run=data.dry_run)
             outcomes += ["fails" for one in done if one.error is not None]
-        return RedriveOutcomes([_outcome(one) for one in done], len(letters.of(data.key)))
+            told = [_outcome(one) for one in done]
+            if not data.dry_run:
+                await _note(letters, data, done, told)
+        return RedriveOutcomes(told, len(letters.of(data.key)))
 
     @post(
         "/drop",
@@ -175,9 +172,21 @@ def dead_letter_routes(consumers: Mapping[str, Consumer], metrics: Metrics) -> R
             dropped = await retry_queue.drop(data.key, data.sequence)
             if dropped is None:
                 raise _unknown(f"{data.key} has no dead letter with sequence {data.sequence}")
+            if not letters.of(data.key):
+                await letters.note_redrive(data.key, None, "", "")
         return RedriveOutcomes([], len(letters.of(data.key)))
 
     return Router("/ops/dead-letters", route_handlers=[show_all, redrive, drop])
+
+
+async def _note(letters: DeadLetters, asked: Redrive, done: Sequence[Redriven], told: Sequence[RedriveOutcome]) -> None:
+    """Note which dead letter failed again, and why it was redriven; without one, forget what was noted of its key."""
+    for one, outcome in zip(done, told, strict=True):
+        if outcome.error is not None:
+            await letters.note_redrive(asked.key, one.dead_letter, outcome.error, asked.reason.strip())
+            return
+    if not letters.of(asked.key):
+        await letters.note_redrive(asked.key, None, "", "")
 
 
 def _find(consumers: Mapping[str, Consumer], name: str, key: str) -> tuple[DeadLetters, RetryQueue]:
@@ -192,43 +201,6 @@ def _find(consumers: Mapping[str, Consumer], name: str, key: str) -> tuple[DeadL
         raise _unknown(f"{name} has no dead letters of {key}")
     request_is_about(key, apart=True)
     return consumer.dead_letters, retry_queue
-
-
-def _actions(metrics: Metrics) -> dict[Labels, Counter]:
-    return metrics.counters_by(
-        "saga_dead_letter_actions_total",
-        "Operators' requests about dead letters, by what was asked for and what followed.",
-        ("action", "outcome"),
-        [(action, outcome) for action in ACTIONS for outcome in OUTCOMES],
-    )
-
-
-@contextlib.contextmanager
-def _counted(actions: Mapping[Labels, Counter], action: str) -> Iterator[list[str]]:
-    """Count the request by the first outcome in the list that is yielded, or by its exception, or else as `done`."""
-    outcomes: list[str] = []
-    try:
-        with _or_unavailable():
-            yield outcomes
-    except Problem as problem:
-        outcomes.append("unavailable" if problem.body.status == 503 else "refused")
-        raise
-    except BaseException:
-        outcomes.append("error")
-        raise
-    finally:
-        actions[action, next(iter(outcomes), "done")].value += 1
-
-
-@contextlib.contextmanager
-def _or_unavailable() -> Iterator[None]:
-    """Make an error of the broker or the store the answer 503."""
-    try:
-        yield
-    except (SessionOver, StoreUnavailable, StoreError, NatsError, OSError) as error:
-        raise unavailable(
-            f"dead letters cannot be handled now: {describe(error)}; retry after the given delay"
-        ) from error
 
 
 def _unknown(why: str) -> Problem:

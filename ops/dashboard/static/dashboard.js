@@ -103,6 +103,7 @@ function put(html) {
   const made = document.createElement("template");
   made.innerHTML = html;
   morphChildren(main, made.content);
+  pick(pickedRow());
   showTimes();
   showAge();
   say();
@@ -202,7 +203,7 @@ function remember() {
   const at = nav && list ? list.rows.indexOf(location.pathname) : -1;
   if (at < 0) return;
   nav.hidden = false;
-  document.getElementById("list-back").href = list.address;
+  document.getElementById("list-back").href = Object.assign(new URL(list.address), { hash: `order-${list.rows[at].split("/").pop()}` });
   for (const [id, path] of [["list-previous", list.rows[at - 1]], ["list-next", list.rows[at + 1]]]) {
     const link = document.getElementById(id);
     link.hidden = !path;
@@ -210,9 +211,29 @@ function remember() {
   }
 }
 
+// The row that was looked at last is in the address, so a link, a reload and the way back lead to it.
+function pickedRow() {
+  try {
+    const found = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    return found?.matches("main [data-row]") ? found : null;
+  } catch {
+    return null; // an address that somebody has cut
+  }
+}
+
+function pick(row) {
+  if (!row?.id) return;
+  for (const one of main.querySelectorAll("[data-row][aria-current]")) if (one !== row) one.removeAttribute("aria-current");
+  row.setAttribute("aria-current", "true");
+  if (pickedRow() !== row) history.replaceState(history.state, "", `#${encodeURIComponent(row.id)}`);
+}
+
+main.addEventListener("focusin", (event) => pick(event.target.closest("[data-row]")));
+
 function step(by) {
   const rows = [...main.querySelectorAll("[data-row]")];
-  const now = rows.findIndex((row) => row.contains(document.activeElement));
+  const focused = rows.findIndex((row) => row.contains(document.activeElement));
+  const now = focused < 0 ? rows.indexOf(pickedRow()) : focused;
   const row = rows[Math.min(rows.length - 1, Math.max(0, now + by))];
   if (row) row.querySelector("a, button").focus();
 }
@@ -231,6 +252,7 @@ document.addEventListener("keydown", (event) => {
 showTimes();
 showAge();
 say();
+pick(pickedRow());
 listen();
 remember();
 play(false);

@@ -38,7 +38,7 @@ def shown(found: DeadLetter) -> str:
     """All that an operator may see of it; each way of showing must take it."""
     msgspec.json.encode(as_json(found))
     assert (datetime.now(UTC) - found.at).total_seconds() > -1e12
-    table([found])
+    table([found], {})
     text = lines(found)
     text.encode()
     assert "\x1b" not in text

@@ -1,0 +1,70 @@
+"""What is known of a dead letter's redrives: a message of DEAD beside it, so it outlives processes.
+
+Its subject is the dead letter's with `.redriven` behind it. A key has one at most: it is replaced, and deleted with the
+last dead letter of the key. No service reads it for its work.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from nats.js import JetStreamContext
+from nats.js.errors import APIError
+
+from infra.broker.client import BrokerClient
+from infra.broker.stored import StoredMessage, last_message
+from infra.consuming.dead_letter import DEAD, PREFIX
+
+SUFFIX: Final = ".redriven"
+ALL_NOTES: Final = f"{PREFIX}.*.*{SUFFIX}"
+
+
+class RedriveNote(msgspec.Struct, frozen=True):
+    """A dead letter, given by its sequence of DEAD, was redriven in vain so many `times`.
+
+    `at` (UTC), `reason` and `error` are those of the last time. A reason is empty if nobody gave one.
+    """
+
+    letter: int
+    times: int
+    at: datetime
+    reason: str
+    error: str
+
+
+_decode: Final = msgspec.json.Decoder(RedriveNote).decode
+
+
+def note_in(message: StoredMessage) -> RedriveNote | None:
+    """Return the note that a message of DEAD holds; None if it holds a dead letter. Never raises."""
+    if not message.subject.endswith(SUFFIX):
+        return None
+    with suppress(msgspec.DecodeError, RecursionError):
+        return _decode(message.body)
+    return None
+
+
+async def put_note(nc: BrokerClient, js: JetStreamContext, subject: str, note: RedriveNote | None) -> None:
+    """Keep this note of the dead letters under a subject in place of the one before; None: keep none.
+
+    If the one before is of the same dead letter, its times are added. Raises the client's errors.
+    """
+    subject += SUFFIX
+    before = await last_message(nc, DEAD, subject)
+    if before is not None and before.subject != subject:  # a key may be a wildcard
+        return
+    if note is not None:
+        earlier = None if before is None else note_in(before)
+        if earlier is not None and earlier.letter == note.letter:
+            note = msgspec.structs.replace(note, times=earlier.times + note.times)
+        await js.publish(subject, msgspec.json.encode(note), stream=DEAD)
+    if before is not None:
+        with suppress(APIError):  # it is deleted already
+            await js.delete_msg(DEAD, before.sequence)
+
+
+def by_letter(notes: Sequence[RedriveNote]) -> dict[int, RedriveNote]:
+    """Return the notes by the dead letters that they are of."""
+    return {note.letter: note for note in notes}

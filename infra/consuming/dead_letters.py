@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Final
 
 import structlog
-from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import StreamInfo
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
@@ -20,7 +19,6 @@ from infra.broker.connection import CONNECT_TIMEOUT_S
 from infra.broker.errors import ConnectionLost, ConsumerFailed
 from infra.broker.stored import stored_message
 from infra.broker.streams import KEEPS, check_message_size, compare
-from infra.broker.troubles import describe
 from infra.consuming.dead_letter import DEAD, ERRORS, PREFIX, DeadLetter, kind_of, stream_config
 from infra.consuming.dead_letter_message import (
     LARGEST_MESSAGE,
@@ -32,16 +30,13 @@ from infra.consuming.dead_letter_message import (
     traceback_text,
 )
 from infra.consuming.redrive_notes import RedriveNote, put_note
-from infra.consuming.stored_dead_letters import read
+from infra.consuming.stored_dead_letters import delete, read
 from infra.core.messages import Delivery
 from infra.settings import Settings
 from infra.timestamps import now
 
 logger = structlog.get_logger()
 
-NOT_THERE: Final = frozenset({10_043, 10_057})
-"""nats-server's error codes for deleting a missing message: with status 400, or with 500 if the sequence was never used
-or DEAD is empty."""
 REMEMBERED: Final = 256  # dead letters that are written again if the broker truncated DEAD
 
 
@@ -229,24 +224,14 @@ class DeadLetters:
         """
         found = await self._at(dead_letter.sequence)
         if found is not None and found.identity == dead_letter.identity:
-            try:
-                await self._stream.delete_msg(DEAD, dead_letter.sequence)
-            except APIError as error:
-                if error.err_code not in NOT_THERE:
-                    raise
+            await delete(self._stream, dead_letter.sequence)
         self._forget(dead_letter)
 
     async def note_redrive(self, key: str, failed: DeadLetter | None, error: str, reason: str) -> None:
-        """Note in DEAD that a dead letter of this key was redriven in vain; None: forget what is noted of the key.
-
-        If the broker does not take it, the log says so: the redrive itself is done.
-        """
+        """Note in DEAD that a dead letter of this key was redriven in vain; None: forget what is noted of the key."""
         assert self._nc is not None, "before any session"
         note = failed and RedriveNote(failed.sequence, 1, self._clock(), reason, error)
-        try:
-            await put_note(self._nc, self._stream, f"{PREFIX}.{self._consumer}.{key}", note)
-        except (NatsError, OSError) as lost:
-            logger.warning("a redrive could not be noted", key=key, error=describe(lost))
+        await put_note(self._nc, self._stream, f"{PREFIX}.{self._consumer}.{key}", note)
 
     def _forget(self, dead_letter: DeadLetter) -> None:
         self._take_off(dead_letter)

@@ -10,12 +10,17 @@ from datetime import datetime
 from typing import Final
 
 import msgspec
+import structlog
+from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.errors import APIError
 
 from infra.broker.client import BrokerClient
 from infra.broker.stored import StoredMessage, last_message
+from infra.broker.troubles import describe
 from infra.consuming.dead_letter import DEAD, PREFIX
+
+logger = structlog.get_logger()
 
 SUFFIX: Final = ".redriven"
 ALL_NOTES: Final = f"{PREFIX}.*.*{SUFFIX}"
@@ -49,9 +54,16 @@ def note_in(message: StoredMessage) -> RedriveNote | None:
 async def put_note(nc: BrokerClient, js: JetStreamContext, subject: str, note: RedriveNote | None) -> None:
     """Keep this note of the dead letters under a subject in place of the one before; None: keep none.
 
-    If the one before is of the same dead letter, its times are added. Raises the client's errors.
+    If the one before is of the same dead letter, its times are added. If the broker does not take it, the log says so:
+    the redrive itself is done.
     """
-    subject += SUFFIX
+    try:
+        await _put(nc, js, subject + SUFFIX, note)
+    except (NatsError, OSError) as lost:
+        logger.warning("a redrive could not be noted", subject=subject, error=describe(lost))
+
+
+async def _put(nc: BrokerClient, js: JetStreamContext, subject: str, note: RedriveNote | None) -> None:
     before = await last_message(nc, DEAD, subject)
     if before is not None and before.subject != subject:  # a key may be a wildcard
         return

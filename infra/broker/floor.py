@@ -1,8 +1,9 @@
 """What the proven archive has, so that it need not be published or made again, whatever the broker lost.
 
-The archive's manifests say it (`infra.archive`). In a folder they are looked at each time: that costs a listing. A
-bucket is asked only by `check_archive` and `is_archived`, and only if the streams say that it has more than is known:
-it may be away while services run. What is known stays true, since manifests are never changed, and only become more.
+The archive's manifests say it (`infra.archive`). In a folder they are looked at each time: that costs a listing. Those
+of a bucket are read when they are first needed, and later only if a missing generation or a label says that it has more
+than is known, or no stream is there: it may be away while services run. What is known stays true, since manifests are
+never changed, and only become more. `check_archive` also reads messages: see `infra.broker.archive_label.check`.
 """
 
 import asyncio

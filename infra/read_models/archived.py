@@ -77,7 +77,10 @@ class ArchivedFacts:
         return found
 
     def _checkpoint(self, manifest: GenerationManifest, name: str, count: NameCount) -> Checkpoint:
-        """Return how far the view has read; its start if it has read something else there."""
+        """Return how far the view has read; START if that is at or after the last message there, and another message.
+
+        A checkpoint before the last message is not compared with the archive.
+        """
         checkpoint = self._tables.checkpoint_of(ConsumerPlace(manifest.stream, name).key)
         other = checkpoint.position >= count.last and checkpoint != (count.last, count.stored_us)
         return Checkpoint(0) if other else checkpoint

@@ -98,7 +98,7 @@ class PlaceOrder(Struct, frozen=True, forbid_unknown_fields=True):
 
 @example(product_id="mug", quantity=2, unit_price=12_000)
 class LineView(Struct, omit_defaults=True):
-    """A line of an order. `unit_price` in won; absent until it is known."""
+    """A line of an order. `unit_price` in won; absent until the order has ended, and if its end has no prices."""
 
     product_id: str
     quantity: int

@@ -2,7 +2,7 @@
 
 EVENTS.json              the manifest of generation 0
 EVENTS/part-000.jsonl.gz its messages: gzip members of at most a thousand lines each
-EVENTS/index.sqlite      where each member is, and which have a key
+EVENTS/index.sqlite      where each member is, and which ones have the messages of a key (`key_of`)
 
 In a bucket the files have other names (`infra.archive.bucket`).
 """

@@ -29,8 +29,9 @@ class SessionEnded(BrokerError):
 class ConnectionLost(SessionEnded):
     """The connection is lost, was not made, or is of no use.
 
-    Not made: no server takes it, or the process stops before. Of no use: meanwhile DEAD or a generation was
-    replaced, or a generation is gone, or one that was gone is there again.
+    Not made: no server takes it, at least one for a reason that may pass, or the process stops before. Of no use:
+    meanwhile DEAD or a generation was replaced, a sealed one is gone that no archive has, or an older one is there that
+    was not.
     """
 
 

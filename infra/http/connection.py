@@ -126,9 +126,9 @@ class HttpConnection(asyncio.BufferedProtocol):
     # Requests ---------------------------------------------------------------------------------------------------------
 
     def _advance(self) -> None:
-        """Begin the next request if it is complete, or wait for the rest of it.
+        """Begin the next request if it is complete. If not, wait for the rest, or end the connection if none can come.
 
-        Ends the connection instead if what has come is malformed, or if the client sends no more.
+        Also ends it if what has come is malformed. A request that is malformed or in part gets an answer first.
         """
         try:
             request = self._reader.next_request()

@@ -93,7 +93,10 @@ NOT_SOON: Final = {"Retry-After": "60"}
 
 
 def of_newer_code(why: str) -> Problem:
-    """Return a problem to raise: 503, because a fact that the answer needs was recorded by newer code than this."""
+    """Return a problem to raise: 503, because a fact that the answer needs was recorded by newer code than this.
+
+    Its detail ends with `why`, and says that nothing was changed. The client may repeat the request after a minute.
+    """
     detail = f"only a newer version of this service can answer this; nothing was changed, all else works ({why})"
     return Problem(503, "of-newer-code", detail, NOT_SOON)
 

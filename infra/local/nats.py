@@ -97,7 +97,7 @@ def lock_store(env: Mapping[str, str]) -> int:
 def store_holder(env: Mapping[str, str]) -> str | None:
     """Return which process works on the broker's folder, in words; None if none does, or the lock cannot be read.
 
-    Makes and changes no file.
+    Makes and changes no file. `env` is not what `nats_environment` returned.
     """
     try:
         return lock_holder(store_folder(env) / "lock")

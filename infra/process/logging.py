@@ -49,7 +49,7 @@ _json: Final = msgspec.json.Encoder().encode
 
 
 class LogHandler(logging.Handler):
-    """Formats the lines that the rate lets through, and hands them to a thread that writes them."""
+    """Formats lines and hands them to a thread that writes them. LogRate says which repeated ones are left out."""
 
     def __init__(
         self, write: Callable[[bytes], int], clock: Callable[[], float] = time.monotonic, tick_s: float | None = TICK_S

@@ -100,7 +100,11 @@ class Measures:
                 counter.value += 1
 
     def settled(self, work: Commands, outcomes: Sequence[Outcome]) -> None:
-        """Measure a batch that is recorded: its commands, each with its source, and their outcomes."""
+        """Measure a batch that is recorded: its size, the delay of its deliveries, and the durations of their steps.
+
+        `work`: its commands, each with its source; `outcomes`: theirs, in the same order. Requests, failed retries and
+        redriven dead letters count in the size only. A batch without commands is not measured.
+        """
         if not work:  # the batch has no command
             return
         self._sizes.observe(len(work))

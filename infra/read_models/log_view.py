@@ -64,6 +64,7 @@ class LogView:
         """Open the projection's file in this folder, made if missing; yield its view, and close the file at the end.
 
         The caller has to start `run`. Raises StoreSetupError if the file cannot be used or has read past the log's end.
+        The latter is not checked, and nothing raised, while the store cannot be read.
         """
         try:
             last = await store.max_notification_id()

@@ -63,12 +63,13 @@ class Archived(Struct):
 
 
 async def archive(env: Mapping[str, str], watch: Watch, *, dry_run: bool = False) -> Archived:
-    """Archive generations, the oldest first, up to one that cannot be archived.
+    """Archive generations, the oldest first, up to one that cannot be archived; then delete their streams.
 
     `dry_run`: only say which could be archived, and why the next one has to stay; it makes no file but copies of a
     bucket's files in its cache, if it has to read them. Raises SettingsError (another run is at work, or the folder
     cannot be used), NoForeignFile, Unreachable, Found (the files are not what stream and logs have, or a stream
-    changed): then that generation's stream stays.
+    changed). After an error each stream that is not deleted yet stays, those of archived generations, too: the next run
+    deletes these.
     """
     settings = load(Settings, "nats", 4_222, env)
     with archive_lock(settings, look=dry_run):

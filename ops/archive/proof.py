@@ -51,7 +51,10 @@ def _joined(runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 class MessageTally:
-    """Counts what messages have: of which logs, of which names, and how many are foreign."""
+    """Counts messages: all, those of each name (subject without key), and the foreign ones, which are in both.
+
+    `logs`: what the others have of the services' logs.
+    """
 
     def __init__(self, known: KnownForeign) -> None:
         self._known = known

@@ -87,7 +87,11 @@ class OrderBoard:
         return made._replace(trace=trace_address(self._trace_template, order_id))
 
     async def _look(self, order_id: str) -> OrderLook:
-        """Read what there is of the order now. Raises Unreachable."""
+        """Look at the order: its facts, as OrderReader gives them, and its dead letters if an answer is due for LONG_S.
+
+        There may be no fact. If the stream cannot be read, there are no dead letters, and `trouble` says why. Raises
+        Unreachable if there are no facts then: none that was read before, and none in the services' logs.
+        """
         facts, trouble = await self._reader.facts(order_id)
         letters: Sequence[DeadLetter] = ()
         if not trouble:

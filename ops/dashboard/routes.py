@@ -1,4 +1,4 @@
-"""The dashboard's first screen, its files, and its pages for errors."""
+"""The dashboard's first screen, its numbers for `just status`, its files, `/healthz`, and its pages for errors."""
 
 from collections.abc import Callable
 from typing import Any, Final

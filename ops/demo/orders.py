@@ -27,12 +27,13 @@ class Demo:
         self.wrong: list[str] = []
         self._system = system
         self._cases = cases
-        self._orders: dict[str, str] = {}
+        self._placed: list[tuple[str, str]] = []
+        """The id, empty if the answer had none, and the label of each order."""
         self._balances = [START]
         self._witness = Witness()
 
     async def run(self) -> None:
-        """Run the demo to its end. Raises Unreachable, SettingsError."""
+        """Run the demo to its end. Raises Unreachable, SettingsError: then its services may still run."""
         async with reading.stream(self._system.env) as stream:
             broker, events = stream.nc, stream.js
             for subject in (await events.stream_info(EVENTS)).config.subjects or ():
@@ -46,7 +47,7 @@ class Demo:
             for name, code in (await asyncio.to_thread(self._system.stop_services)).items():
                 self._check(f"{name}_svc's exit code", code, 0)
             await broker.flush()
-            for (order_id, label), case in zip(self._orders.items(), self._cases, strict=True):
+            for (order_id, label), case in zip(self._placed, self._cases, strict=True):
                 steps, must_be = Counter(self._witness.steps(self._witness.about(order_id))), Counter(case.facts)
                 self._check(f"{label}: facts (with their causes) that are not expected", list(steps - must_be), [])
                 self._check(f"{label}: facts (with their causes) that are missing", list(must_be - steps), [])
@@ -74,7 +75,7 @@ class Demo:
         print(f"{output.bold(f'{number}. {case.title}')}: {case.asks}")
         answer = await self._ask("POST", "order", "/orders", body, {"X-User-Id": USER})
         order_id = str(answer.body.get("order_id", ""))
-        self._orders[order_id] = label
+        self._placed.append((order_id, label))
         facts = await self._witness.until(order_id, len(case.facts))
         for line in output.story(facts):
             print(line)
@@ -97,13 +98,14 @@ class Demo:
         async def read(service: str, path: str, name: str) -> Any:
             return (await self._ask("GET", service, path)).body.get(name)
 
+        labels = dict(self._placed)
         users = [await read("coupon", f"/coupons/{coupon}", "order_id") for coupon in ("c1", "c2")]
         return {
             "mugs in stock": await read("product", "/products/mug", "available"),
             "lamps in stock": await read("product", "/products/lamp", "available"),
             f"points of {USER}": await read("point", f"/points/{USER}", "balance"),
             **{
-                f"coupon {coupon}": "free" if user is None else self._orders.get(user, user)
+                f"coupon {coupon}": "free" if user is None else labels.get(user, user)
                 for coupon, user in zip(("c1", "c2"), users, strict=True)
             },
         }

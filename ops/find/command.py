@@ -112,7 +112,7 @@ def show(found: FoundOrders, asked: Search) -> None:
 
 
 def _tell(texts: Sequence[str], what: str = "") -> None:
-    """Print the first of these on standard error, and how many more there are."""
+    """Print the first SHOWN_NOTES of these on standard error, each after `what`, and how many more there are."""
     for text in texts[:SHOWN_NOTES]:
         print_out(cell(what + text), error=True)
     if len(texts) > SHOWN_NOTES:

@@ -165,7 +165,10 @@ class OneOrderInvariant:
         self._keys = memory.many("keys", int)
 
     def created(self, entry: Entry, course: Course) -> bool:
-        """Judge the acceptance of an order. Returns True if it is the first; otherwise False, with a finding."""
+        """Judge the acceptance of an order. Returns True if by the course, which stays as it is, it is the first.
+
+        Otherwise returns False, with a finding.
+        """
         if course.status is not None:
             self._findings.add(10, entry, "accepts an order that was accepted before")
         return course.status is None

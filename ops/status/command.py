@@ -65,9 +65,10 @@ def screen(before: Look, after: Look, at: datetime) -> Screen:
 async def completed(
     shown: Screen, addresses: Mapping[str, ServiceAddress], timeout_s: float, *, minutes: bool
 ) -> Screen:
-    """Return the screen with what the looks do not tell: who waits longest, and the dashboard's rates over `minutes`.
+    """Return the screen with what the looks do not tell: who waits longest, and, with `minutes`, a dashboard's rates.
 
-    Orders are asked for only if some have waited for too long.
+    Orders are asked for only if some have waited for too long. The dashboard's rates are taken only if they are over a
+    longer time than the screen's. A service that is away, or no dashboard, raises nothing. Raises SettingsError.
     """
     order = addresses["order"]
     async with http_client() as http:

@@ -11,6 +11,9 @@ from infra.local.processes import Process, start_attempts
 from infra.local.services import own_service_url
 
 TIMEOUT_S: Final = 2.0
+READY: Final = "/readyz"
+ALIVE: Final = "/healthz"
+"""Tells of a process without readiness, such as the dashboard, that it answers."""
 
 UNREACHABLE: Final = "it does not answer"
 
@@ -21,16 +24,17 @@ InvalidURL, which is no HTTPError, comes of some Location headers, although no r
 """
 
 
-def why_not_ready(url: str, pid: int | None = None) -> str | None:
+def why_not_ready(url: str, pid: int | None = None, path: str = READY) -> str | None:
     """Ask the service at this base URL why it is not ready; return None if it is ready.
 
     `pid`: the process that has to answer; None: any. Another one, such as that of another system, is not ready.
+    `path`: what is asked, READY or ALIVE.
 
     Returns the service's own words, its status if there are none, or UNREACHABLE without an answer. Blocks. Another
     program may listen there: whatever it answers, this raises nothing.
     """
     try:
-        answer = _client().get(f"{url}/readyz")
+        answer = _client().get(f"{url}{path}")
     except httpx.TransportError:
         return UNREACHABLE
     except NO_ANSWER as error:

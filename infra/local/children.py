@@ -11,6 +11,7 @@ from typing import Final
 
 from infra.listening import INHERITED, listening
 from infra.local.dashboard import NAME as DASHBOARD
+from infra.local.dashboard import dashboard_address
 from infra.local.guard import Guard
 from infra.local.nats import launch_nats
 from infra.local.occurrences import Occurrence, OutputLine, ProcessEnded
@@ -27,8 +28,8 @@ class Children:
     """Runs the broker, the services, the keeper and the dashboard as child processes of this one.
 
     What they print, and their ends, are given to `report`, in threads of their own. This process holds the sockets on
-    which the services listen, so that nobody is refused while a service is started again. It gives up the socket of
-    one that has ended: then connections are refused, and it can be started elsewhere.
+    which the services and the dashboard listen, so that nobody is refused while one is started again. It gives up the
+    socket of one that has ended: then connections are refused, and it can be started elsewhere.
     """
 
     def __init__(self, names: Sequence[str], env: Mapping[str, str], report: Callable[[Occurrence], None]) -> None:
@@ -116,18 +117,20 @@ class Children:
             return launch_nats(self._env, writing, guard=self._guard)
         if name == KEEPER:
             return start_keeper(self._env, writing, guard=self._guard)
-        if name == DASHBOARD:
-            return start_dashboard(self._env, writing, guard=self._guard)
         listener = self._listeners.get(name) or self._listen(name)
-        env = {**self._env, INHERITED: str(listener.fileno())}
-        return start_service(name, env, writing, inherited=[listener.fileno()], guard=self._guard)
+        held = listener.fileno()
+        env = {**self._env, INHERITED: str(held)}
+        if name == DASHBOARD:
+            return start_dashboard(env, writing, inherited=[held], guard=self._guard)
+        return start_service(name, env, writing, inherited=[held], guard=self._guard)
 
     def _listen(self, name: str) -> socket.socket:
-        host, port = service_address(name, self._env)
+        host, port = dashboard_address(self._env) if name == DASHBOARD else service_address(name, self._env)
         try:
             self._listeners[name] = listening(host, port)
         except OSError as error:
-            raise StartFailed(f"port {port} of {name}_svc cannot be used: {error.strerror}") from error
+            whose = "the dashboard" if name == DASHBOARD else f"{name}_svc"
+            raise StartFailed(f"port {port} of {whose} cannot be used: {error.strerror}") from error
         return self._listeners[name]
 
     def _read(self, name: str, process: subprocess.Popen[bytes], output: int) -> None:

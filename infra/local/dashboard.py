@@ -33,3 +33,9 @@ def dashboard_settings(env: Mapping[str, str]) -> DashboardSettings:
     Raises SettingsError.
     """
     return load(DashboardSettings, NAME, PORT, env)
+
+
+def dashboard_address(env: Mapping[str, str]) -> tuple[str, int]:
+    """Return the host and the port on which the dashboard listens. Raises SettingsError."""
+    settings = dashboard_settings(env)
+    return settings.bind_host, settings.port

@@ -72,10 +72,10 @@ def start_keeper(
 
 
 def start_dashboard(
-    env: Mapping[str, str], output: Output = None, *, guard: Guard | None = None
+    env: Mapping[str, str], output: Output = None, *, inherited: Collection[int] = (), guard: Guard | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start the dashboard; `env` and PYTHONUNBUFFERED are its whole environment."""
-    return _start_module("ops.dashboard", env, output, guard=guard)
+    """Start the dashboard; `env` and PYTHONUNBUFFERED are its whole environment. `inherited`, `guard`: see `launch`."""
+    return _start_module("ops.dashboard", env, output, inherited=inherited, guard=guard)
 
 
 def _start_module(

@@ -16,6 +16,9 @@ TIMEOUT_S: Final = 2.0
 """How long one read may take, and all reads of the body together."""
 LONGEST_ANSWER: Final = 1 << 17
 """Bytes of a body. A service has some hundred to say."""
+READY: Final = "/readyz"
+ALIVE: Final = "/healthz"
+"""Tells of a process without readiness, such as the dashboard, that it answers."""
 
 UNREACHABLE: Final = "it does not answer"
 
@@ -26,16 +29,17 @@ InvalidURL, which is no HTTPError, comes of some Location headers, although no r
 """
 
 
-def why_not_ready(url: str, pid: int | None = None) -> str | None:
+def why_not_ready(url: str, pid: int | None = None, path: str = READY) -> str | None:
     """Ask the service at this base URL why it is not ready; return None if it is ready.
 
     `pid`: the process that has to answer; None: any. Another one, such as that of another system, is not ready.
+    `path`: what is asked, READY or ALIVE.
 
     Returns the service's own words, its status if there are none, or UNREACHABLE without an answer. Blocks. Another
     program may listen there: whatever it answers, this raises nothing.
     """
     try:
-        with _client().stream("GET", f"{url}/readyz") as answer:
+        with _client().stream("GET", f"{url}{path}") as answer:
             body = _read(answer)
     except httpx.TransportError:
         return UNREACHABLE

@@ -23,12 +23,17 @@ class RequestedRolls:
         self,
         children: Children,
         urls: Mapping[str, str],
+        dashboard: str,
         once_ready: Collection[str],
         report: Callable[[Occurrence], None],
     ) -> None:
-        """`once_ready`: the services that have been ready since the start. `report` takes what has to be done."""
+        """`urls`, `dashboard`: see RollingSystem. `once_ready`: the services that have been ready since the start.
+
+        `report` takes what has to be done.
+        """
         self._children = children
         self.urls = urls
+        self.dashboard = dashboard
         self._once_ready = once_ready
         self._report = report
         self._rolling = threading.Lock()

@@ -2,8 +2,8 @@
 
 It starts the code that is in the folder now, with the settings that `just up` was started with. Each service is
 restarted only while all others are ready, and the roll ends with the first that does not come back ready: the others
-stay as they are. A service that does not run comes first. Broker and dashboard are not restarted. Ctrl-C ends the roll
-after the service that is being restarted.
+stay as they are. A service that does not run comes first. The stream's keeper and the dashboard come last; the broker
+is not restarted. Ctrl-C ends the roll after the service that is being restarted.
 
 `just up` holds the listening sockets: a new connection waits for the new process. On an open one, a request that is
 being answered gets its answer, and one more request its own, with `Connection: close`. A service that ends or has just

@@ -1,15 +1,16 @@
-"""Restarts the services of `just up` one after another, each only while all others are ready."""
+"""Restarts the services of `just up` one after another, each only while all others are ready; then what is beside."""
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Protocol
 
 from infra.local.children import KEEPER
+from infra.local.dashboard import NAME as DASHBOARD
 from infra.local.processes import Process, StartFailed
-from infra.local.readiness import why_not_ready
+from infra.local.readiness import ALIVE, READY, why_not_ready
 
 READY_S: Final = 30.0
-"""How long a service has to become ready after its start."""
+"""How long a service has to become ready after its start, and the dashboard to answer."""
 POLL_S: Final = 0.05
 
 
@@ -24,6 +25,10 @@ class RollingSystem(Protocol):
     def urls(self) -> Mapping[str, str]:
         """The base URLs of the services, by name; those that are ready are restarted in this order."""
 
+    @property
+    def dashboard(self) -> str:
+        """The base URL of the dashboard."""
+
     def runs(self, name: str) -> bool: ...
 
     def restart(self, name: str) -> Process:
@@ -33,7 +38,7 @@ class RollingSystem(Protocol):
 def roll(
     system: RollingSystem, say: Callable[[str], None], unwanted: Callable[[], bool], ready_s: float = READY_S
 ) -> None:
-    """Restart all services, and the keeper last; `say` is told what happens.
+    """Restart all services, then the keeper, and the dashboard last; `say` is told what happens.
 
     A service that does not run comes first, then one that is not ready. Raises RollStopped, also if `unwanted` returns
     True before a service.
@@ -52,11 +57,8 @@ def roll(
         _restart(system, name, say, left, ready_s)
     if not_ready := _not_ready(system, left):
         raise _stopped(not_ready, left)
-    try:
-        system.restart(KEEPER)
-    except StartFailed as error:
-        raise RollStopped(f"the services are restarted, but the keeper did not come back: {error}") from error
-    say(f"{KEEPER}: restarted")
+    _restart_keeper(system, say)
+    _restart_dashboard(system, say, ready_s)
 
 
 def _not_ready(system: RollingSystem, left: Collection[str]) -> dict[str, str]:
@@ -75,7 +77,7 @@ def _restart(system: RollingSystem, name: str, say: Callable[[str], None], left:
     say(f"{name}_svc: {'restarting' if system.runs(name) else 'it does not run, starting'}")
     try:
         process = system.restart(name)
-        _await_ready(system.urls[name], process, ready_s)
+        _await_ready(system.urls[name], process, ready_s, READY)
     except StartFailed as error:
         raise RollStopped(
             f"{name}_svc did not come back: {error}. Its lines in the output of `just up` say more; mend it, then "
@@ -84,9 +86,29 @@ def _restart(system: RollingSystem, name: str, say: Callable[[str], None], left:
     say(f"{name}_svc: ready after {time.monotonic() - began:.1f} s")
 
 
-def _await_ready(url: str, process: Process, ready_s: float) -> None:
+def _restart_keeper(system: RollingSystem, say: Callable[[str], None]) -> None:
+    try:
+        system.restart(KEEPER)
+    except StartFailed as error:
+        raise RollStopped(
+            f"the services are restarted, but the keeper did not come back: {error}. Not restarted: {DASHBOARD}"
+        ) from error
+    say(f"{KEEPER}: restarted")
+
+
+def _restart_dashboard(system: RollingSystem, say: Callable[[str], None], ready_s: float) -> None:
+    """Restart the dashboard, which shows the roll until then."""
+    try:
+        process = system.restart(DASHBOARD)
+        _await_ready(system.dashboard, process, ready_s, ALIVE)
+    except StartFailed as error:
+        raise RollStopped(f"all else is restarted, but the dashboard did not come back: {error}") from error
+    say(f"{DASHBOARD}: restarted")
+
+
+def _await_ready(url: str, process: Process, ready_s: float, path: str) -> None:
     until = time.monotonic() + ready_s
-    while (why := why_not_ready(url)) is not None:
+    while (why := why_not_ready(url, path=path)) is not None:
         if process.poll() is not None:
             raise StartFailed(f"it ended with exit code {process.returncode} while it was starting")
         if time.monotonic() > until:
@@ -95,4 +117,4 @@ def _await_ready(url: str, process: Process, ready_s: float) -> None:
 
 
 def _list(names: Sequence[str]) -> str:
-    return ", ".join(f"{name}_svc" for name in names) or KEEPER
+    return ", ".join(f"{name}_svc" for name in names) or f"{KEEPER}, {DASHBOARD}"

@@ -2,7 +2,7 @@
 
 With NATS_URL set, they use that broker and no other is started. A service that ends before it was ever ready stops
 everything, as does another process before any service was. One that ends later is reported, and the others continue;
-only `just roll` starts it again, and never the broker or the dashboard. If this process is killed, its guard stops the
+only `just roll` starts it again, and never the broker. If this process is killed, its guard stops the
 others. Exit codes: 0 stopped on request, 1 every process has ended, 2 could not start or wrong usage, 130 killed by
 Ctrl-C while it was stopping.
 """
@@ -77,6 +77,7 @@ class Up:
         self._restarted: dict[str, Future[Process]] = {}
         """By name of a process that was asked to end and is started again: who waits for the new one."""
         self._urls = {name: service_url(name, env) for name in service_names()}
+        self._dashboard = dashboard_settings(env).url
         self._once_ready: set[str] = set()
 
     def run(self) -> int:
@@ -89,7 +90,8 @@ class Up:
                 signal.signal(number, self._on_signal)
         signals.release()
         try:
-            rolls = RequestedRolls(self._children, self._urls, self._once_ready, self._occurrences.put)
+            report = self._occurrences.put
+            rolls = RequestedRolls(self._children, self._urls, self._dashboard, self._once_ready, report)
             with controlled(self._env, rolls.answer):
                 self._children.start()
                 threading.Thread(target=self._await_ready, daemon=True).start()
@@ -125,7 +127,7 @@ class Up:
                         self._write(SELF, f"{ended}: nothing is left running")
                         return EXIT_NOTHING_LEFT
                     again = AGAIN.get(name, f"just service {name}")
-                    rolled = "" if name in (BROKER, DASHBOARD) else ROLLED
+                    rolled = "" if name == BROKER else ROLLED
                     self._write(
                         SELF, f"{ended}. The others keep running; `{again}` in another terminal restarts it{rolled}."
                     )
@@ -181,7 +183,7 @@ class Up:
 
     def _welcome(self) -> None:
         self._write(SELF, "everything is ready:")
-        urls = {**self._urls, DASHBOARD: dashboard_settings(self._env).url}
+        urls = {**self._urls, DASHBOARD: self._dashboard}
         for name, process in self._running.items():
             broker = f"nats://127.0.0.1:{nats_environment(self._env)['NATS_PORT']}"
             url = broker if name == BROKER else urls.get(name, "")

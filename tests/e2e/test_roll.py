@@ -6,7 +6,8 @@ import os
 import re
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
+from contextlib import aclosing
 from pathlib import Path
 
 import httpx
@@ -18,6 +19,7 @@ from tests.e2e.processes import Started, run, running_in, started
 from tests.e2e.test_up import READY, closed_shop, pids
 from tests.metrics.test_prometheus import watching
 from tests.ops.asking import orders
+from tests.ops.boards import Board
 from tests.shop import JSON, PATIENCE_S, Shop, attempts
 
 __all__ = ["closed_shop"]  # a fixture
@@ -34,10 +36,10 @@ async def opened(shop: Shop, folder: Path) -> AsyncIterator[Started]:
         yield up
 
 
-def restarted(up: Started) -> dict[str, int]:
-    """How often each service has told that it started."""
+def restarted(up: Started, names: Collection[str] = service_names()) -> dict[str, int]:
+    """How often each of these has told that it started."""
     started = re.findall(r"^(\w+) +\| .* started ", up.output, re.MULTILINE)
-    return Counter(name for name in started if name in service_names())
+    return Counter(name for name in started if name in names)
 
 
 class Load:
@@ -52,6 +54,8 @@ class Load:
         self.orders: dict[str, str] = {}
         """Order id → its customer."""
         self.answers: Counter[int] = Counter()
+        self.connections: list[int] = []
+        """For each connection of the watcher, how many events came by it."""
 
     async def customer(self, user: str) -> None:
         async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False, verify=PLAIN_HTTP) as http:
@@ -81,6 +85,20 @@ class Load:
                 async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False, verify=PLAIN_HTTP) as new:
                     assert (await new.get(self._shop.url(service, path))).status_code == 200
 
+    async def watcher(self) -> None:
+        """Has the dashboard's first page open: is sent what is new, and asks again as soon as a connection ends."""
+        board = Board(self._shop, self._shop.env["DASHBOARD_PORT"])
+        last: int | None = None
+        while not self.closing.is_set():
+            self.connections.append(0)
+            async with aclosing(board.events("/live", last)) as events:
+                async for number, _, html in events:
+                    last = number
+                    assert "Needs attention" in html
+                    self.connections[-1] += 1
+                    if self.closing.is_set():
+                        break
+
 
 async def test_a_roll_under_load_refuses_nobody_and_fails_no_order(closed_shop: Shop, tmp_path: Path) -> None:
     shop = closed_shop
@@ -95,18 +113,19 @@ async def test_a_roll_under_load_refuses_nobody_and_fails_no_order(closed_shop: 
                 group.create_task(load.customer(user))
             for service, path in (("product", "/products/mug"), ("point", "/points/u0"), ("coupon", "/healthz")):
                 group.create_task(load.visitor(service, path))
-            async for _ in attempts("orders before the roll"):
-                if len(load.orders) > CUSTOMERS:
+            group.create_task(load.watcher())
+            async for _ in attempts("orders before the roll, and the dashboard's numbers"):
+                if len(load.orders) > CUSTOMERS and any(load.connections):
                     break
             rolled = await run("infra.local.roll", env=shop.env)
             before = len(load.orders)
-            async for _ in attempts("orders after the roll"):
-                if len(load.orders) > before + CUSTOMERS:
+            async for _ in attempts("orders after the roll, and the dashboard's numbers"):
+                if len(load.orders) > before + CUSTOMERS and load.connections[1:] and load.connections[-1]:
                     break
             load.closing.set()
 
         assert (rolled.returncode, rolled.stderr) == (0, ""), up.output
-        assert restarted(up) == dict.fromkeys(service_names(), 2)
+        assert restarted(up, {*service_names(), "dashboard"}) == dict.fromkeys((*service_names(), "dashboard"), 2)
         assert set(load.answers) <= {200, 202, 503}
         for order_id, user in load.orders.items():
             assert (await shop.until_ended(order_id, user))["status"] == "CONFIRMED"

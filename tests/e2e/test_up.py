@@ -63,7 +63,7 @@ async def test_it_serves_orders_reports_a_death_and_stops_on_sigterm(closed_shop
         await up.prints("coupon was killed by SIGKILL. The others keep running; `just service coupon`")
         assert (await shop.place([("unknown", 1)])).json()["type"] == "/problems/product-unknown"
         os.kill(processes["dashboard"], signal.SIGKILL)
-        await up.prints("`just dashboard` in another terminal restarts it.")  # `just roll` does not
+        await up.prints("`just dashboard` in another terminal restarts it; `just roll`")
 
         up.process.terminate()
         assert await up.ended() == 0

@@ -14,10 +14,10 @@ from tests.shop import Shop, attempts
 class Board:
     """A running dashboard; `url` is its address."""
 
-    def __init__(self, shop: Shop) -> None:
-        """The port is chosen only now: another process may have taken what was free when the shop was made."""
+    def __init__(self, shop: Shop, port: str | None = None) -> None:
+        """`port`: that of a dashboard that runs. None: it is chosen only now, as what was free may have been taken."""
         self.shop = shop
-        shop.env["DASHBOARD_PORT"] = str(free_ports(1)[0])
+        shop.env["DASHBOARD_PORT"] = port or str(free_ports(1)[0])
         self.url = f"http://127.0.0.1:{shop.env['DASHBOARD_PORT']}"
 
     async def start(self) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from contracts import REASONS
 from infra.local.services import service_names
+from order_svc.measures import REFUSED
 from tests.metrics import promtool, samples, series, value
 from tests.metrics.queries import selectors
 from tests.saga.test_roll_over import roll_over
@@ -48,10 +49,14 @@ async def traded(shop: Shop) -> Shop:
 
 
 async def test_orders_are_counted_by_their_ends_and_timed(traded: Shop) -> None:
+    assert (await traded.place([("mug", 0)], key="none")).status_code == 400
+    await shown(traded, "order", "saga_orders_refused_total", 1, cause="invalid")
     await shown(traded, "order", "saga_order_compensation_duration_seconds_count", 4)
     text = await scrape(traded, "order")
 
     assert value(text, "saga_orders_accepted_total") == 7
+    refused = {dict(one.labels)["cause"]: one.value for one in samples(text) if one.name == "saga_orders_refused_total"}
+    assert refused == dict.fromkeys((*REFUSED, "rate"), 0) | {"invalid": 1}
     ended = {dict(one.labels)["reason"]: one.value for one in samples(text) if one.name == "saga_orders_ended_total"}
     assert ended == dict.fromkeys(REASONS, 0) | {
         "none": 4,

@@ -84,11 +84,14 @@ async def test_requests_that_arrive_during_a_commit_share_the_next_one(desk: Des
     gate = Gate(desk.store)
     first = desk.asking("ann")
     await gate.reached.wait()
+    assert desk.writer.waiting == 0
     waiting = [desk.asking("ben", key=str(n)) for n in range(20)]
     await asyncio.sleep(0)
+    assert desk.writer.waiting == 20
     gate.opened.set()
     await asyncio.gather(first, *waiting)
 
+    assert desk.writer.waiting == 0
     assert [len(append) for append in desk.store.appends] == [1, 20]
 
 

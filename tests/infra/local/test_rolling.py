@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from infra.local.processes import StartFailed
+from infra.local.readiness import ALIVE, READY
 from infra.local.rolling import RollStopped, roll
 
 
@@ -29,10 +30,14 @@ class Restarted:
 
 
 class System:
-    """Three services and a keeper. `not_ready`: why a service is not, by its name; `after`: what a restart makes it."""
+    """Three services, a keeper and a dashboard.
+
+    `not_ready`: why one is not, by its name; `after`: what a restart makes it.
+    """
 
     def __init__(self, *, ended: tuple[str, ...] = (), not_ready: Mapping[str, str] | None = None) -> None:
         self.urls = {name: f"http://{name}" for name in ("order", "product", "point")}
+        self.dashboard = "http://dashboard"
         self.ended = set(ended)
         self.not_ready = dict(not_ready or {})
         self.after: dict[str, str | int] = {}
@@ -42,8 +47,9 @@ class System:
         """The service that is not ready any more while another one is restarted, by that one's name."""
         self.restarts: list[str] = []
 
-    def why_not_ready(self, url: str) -> str | None:
+    def why_not_ready(self, url: str, *, path: str = READY) -> str | None:
         name = url.removeprefix("http://")
+        assert path == (ALIVE if url == self.dashboard else READY)
         return "it does not answer" if name in self.ended else self.not_ready.get(name)
 
     def runs(self, name: str) -> bool:
@@ -77,14 +83,14 @@ def rolled(monkeypatch: pytest.MonkeyPatch) -> Rolled:
     return run
 
 
-def test_all_are_restarted_in_turn_and_the_keeper_last(rolled: Rolled) -> None:
+def test_all_are_restarted_in_turn_and_keeper_and_dashboard_last(rolled: Rolled) -> None:
     system = System()
 
     said = rolled(system)
 
-    assert system.restarts == ["order", "product", "point", "keeper"]
+    assert system.restarts == ["order", "product", "point", "keeper", "dashboard"]
     assert [line.partition(":")[0] for line in said] == [
-        *("order_svc", "order_svc", "product_svc", "product_svc", "point_svc", "point_svc", "keeper"),
+        *("order_svc", "order_svc", "product_svc", "product_svc", "point_svc", "point_svc", "keeper", "dashboard"),
     ]
 
 
@@ -93,7 +99,7 @@ def test_what_does_not_run_comes_first_and_then_what_is_not_ready(rolled: Rolled
 
     said = rolled(system)
 
-    assert system.restarts == ["point", "product", "order", "keeper"]
+    assert system.restarts == ["point", "product", "order", "keeper", "dashboard"]
     assert said[0] == "point_svc: it does not run, starting"
 
 
@@ -138,7 +144,7 @@ def test_while_two_are_not_ready_none_is_restarted(rolled: Rolled) -> None:
 
 @pytest.mark.parametrize(
     ("during", "restarts", "left"),
-    [("product", ["order", "product"], "point_svc"), ("point", ["order", "product", "point"], "keeper")],
+    [("product", ["order", "product"], "point_svc"), ("point", ["order", "product", "point"], "keeper, dashboard")],
 )
 def test_one_that_ends_after_its_restart_ends_the_roll(
     rolled: Rolled, during: str, restarts: list[str], left: str
@@ -167,5 +173,16 @@ def test_a_keeper_that_does_not_come_back_is_said(rolled: Rolled) -> None:
     system = System()
     system.after["keeper"] = "not at all"
 
-    with pytest.raises(RollStopped, match="the services are restarted, but the keeper did not come back"):
+    with pytest.raises(
+        RollStopped, match=r"the keeper did not come back: its port is in use\. Not restarted: dashboard"
+    ):
+        rolled(system)
+
+
+@pytest.mark.parametrize(("after", "why"), [("not at all", "its port is in use"), (2, "it ended with exit code 2")])
+def test_a_dashboard_that_does_not_come_back_is_said(rolled: Rolled, after: str | int, why: str) -> None:
+    system = System()
+    system.after["dashboard"] = after
+
+    with pytest.raises(RollStopped, match=f"all else is restarted, but the dashboard did not come back: {why}"):
         rolled(system)

@@ -9,6 +9,7 @@ from infra.aio import wait
 from infra.metrics import Labels
 from infra.process.build import commit_of, installed_version
 from infra.process.consumer_gauges import ConsumerGauges
+from infra.process.disk_gauges import DiskGauges
 from infra.process.readiness import ready_by_reason
 from infra.process.relay_lag import RelayLag
 from infra.process.runtime import Runtime
@@ -83,11 +84,12 @@ class Gauges:
         }
 
 
-async def export_gauges(runtime: Runtime) -> None:
-    """Export the gauges of a runtime whose writer does not run yet."""
+async def export_gauges(runtime: Runtime, folder: Path) -> None:
+    """Export the gauges of a runtime whose writer does not run yet, and whose store is in this folder."""
     try:
         log_end = await runtime.store.max_notification_id()
     except StoreError:  # the store may recover; what is published tells the position
         log_end = 0
     Gauges(runtime, log_end)
+    DiskGauges(runtime, folder)
     ConsumerGauges(runtime.consumers, runtime.metrics, runtime.clock)

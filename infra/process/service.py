@@ -129,7 +129,7 @@ async def _serve(
             views[projection.name] = await stack.enter_async_context(view)
         runtime = assemble(service, settings, store, views, connect=connect)
         await newer_facts.watch(runtime, service.name, folder)
-        await export_gauges(runtime)
+        await export_gauges(runtime, folder)
         await _run_until_signal(service, runtime, listener, stack)
 
 

@@ -1,7 +1,11 @@
-"""The gauges of the stream: the newest generation's size, the keeper's work. No label grows with the generations."""
+"""The gauges of the stream: its newest generation, its growth and room, the keeper's work.
+
+No label grows with the generations.
+"""
 
 from collections.abc import Callable, Mapping
 
+from infra.broker.forecast import bytes_per_s
 from infra.broker.generations import Generations
 from infra.broker.numbering import EVENTS
 from infra.metrics import Labels
@@ -12,8 +16,12 @@ def export_stream(runtime: Runtime) -> None:
     """Export what this process knows of the stream. One service does: each would report the same of the one stream."""
     metrics, broker = runtime.metrics, runtime.broker
 
-    def read(value: Callable[[Generations], float | None]) -> Callable[[], Mapping[Labels, float]]:
-        return lambda: {} if broker.generations is None else {(EVENTS,): max(0, value(broker.generations) or 0)}
+    def read(
+        value: Callable[[Generations], float | None], *, known: bool = True
+    ) -> Callable[[], Mapping[Labels, float]]:
+        return lambda: (
+            {(EVENTS,): max(0, value(broker.generations) or 0)} if known and broker.generations is not None else {}
+        )
 
     metrics.gauges_by(
         "saga_stream_bytes",
@@ -26,6 +34,19 @@ def export_stream(runtime: Runtime) -> None:
         "Bytes at which the newest generation refuses messages; 0 without a limit.",
         ("stream",),
         read(lambda generations: generations.newest.config.max_bytes),
+    )
+    metrics.gauges_by(
+        "saga_stream_growth_bytes_per_second",
+        "At what rate facts come, over the age of the generations or that of the newest, whichever is more.",
+        ("stream",),
+        read(lambda generations: bytes_per_s(generations.infos, runtime.clock())),
+    )
+    room = runtime.settings.broker_room
+    metrics.gauges_by(
+        "saga_broker_free_bytes",
+        "Bytes of the broker's room that the stream's generations leave; missing if its room is not known.",
+        ("stream",),
+        read(lambda generations: room - sum(info.state.bytes for info in generations.infos), known=bool(room)),
     )
     metrics.gauges_by(
         "saga_stream_generation",

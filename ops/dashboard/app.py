@@ -48,7 +48,7 @@ class Dashboard:
             [
                 static,
                 healthz,
-                *overview_routes(self.poller, tables),
+                *overview_routes(self.poller, tables, addresses["order"]),
                 *list_routes(self._http, addresses, self.poller, finder),
                 *order_routes(OrderBoard(self.poller, self._stream, tables, reader), self.poller),
                 *dead_letter_routes(self._stream, redriver, self._operations, self.poller),

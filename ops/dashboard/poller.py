@@ -25,6 +25,9 @@ POINT_S: Final = 5.0
 """Between two points of a plot; in between, its figures are those of this time."""
 POINTS: Final = 180
 """Points that are kept: those of a quarter of an hour."""
+LATELY_S: Final = 300.0
+"""Rates over minutes are those of about so many seconds; of them a look is kept every KEPT_EVERY_S."""
+KEPT_EVERY_S: Final = 30.0
 FRESH_S: Final = 1.0
 RECORDED: Final = "saga_facts_recorded_total"
 
@@ -65,6 +68,7 @@ class Poller:
         self._wanted = asyncio.Event()
         self._changed = asyncio.Event()
         self._looks: deque[Look] = deque()
+        self._kept: deque[Look] = deque()
         self._points: deque[Point] = deque(maxlen=POINTS)
         self._last_point: Look | None = None
         self._active: dict[str, float] = {}
@@ -97,6 +101,12 @@ class Poller:
             yield
         finally:
             self._viewers -= 1
+
+    def window_figures(self) -> Figures | None:
+        """Return the figures of the last minutes; None before two looks."""
+        if self.latest is None or not self._kept or self._kept[0] is self.latest.look:
+            return None
+        return figures(self._kept[0], self.latest.look)
 
     async def after(self, number: int, most_s: float | None = None) -> Snapshot | None:
         """Wait for a snapshot after the one with this number, `most_s` seconds at most, and return the latest one.
@@ -132,6 +142,7 @@ class Poller:
         if self._looks:
             self._active |= dict.fromkeys(_recorded(self._looks[-1], look), look.at)
         self._looks = looks
+        self._keep(look)
         self.latest = Snapshot(
             (self.latest.number if self.latest else 0) + 1,
             at,
@@ -145,6 +156,12 @@ class Poller:
         )
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def _keep(self, look: Look) -> None:
+        if not self._kept or look.at - self._kept[-1].at >= KEPT_EVERY_S:
+            self._kept.append(look)
+        while look.at - self._kept[0].at > LATELY_S:
+            self._kept.popleft()
 
     def _add_point(self, look: Look, at: datetime) -> None:
         last = self._last_point

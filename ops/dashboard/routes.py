@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
 import structlog
 from litestar import Request, Response, get
 from litestar.exceptions import HTTPException
@@ -11,6 +12,7 @@ from litestar.types import ControllerRouterHandler
 
 from infra.http.problems import Problem
 from infra.timestamps import now
+from ops.client import ServiceAddress
 from ops.dashboard import live
 from ops.dashboard.flow_map import flow_map
 from ops.dashboard.order import FlowTables
@@ -18,6 +20,7 @@ from ops.dashboard.overview import audit, links, panels
 from ops.dashboard.pages import FOR_EVER, KINDS, page, render, static_file
 from ops.dashboard.poller import Poller, Snapshot
 from ops.errors import Unreachable
+from ops.status import minutes
 
 logger = structlog.get_logger()
 
@@ -27,7 +30,7 @@ FIRST_S: Final = 2.5
 AnyRequest = Request[Any, Any, Any]
 
 
-def overview_routes(poller: Poller, tables: FlowTables) -> list[ControllerRouterHandler]:
+def overview_routes(poller: Poller, tables: FlowTables, order: ServiceAddress) -> list[ControllerRouterHandler]:
     drawn: dict[int, str] = {}
 
     def draw(seen: Snapshot) -> str:
@@ -48,7 +51,16 @@ def overview_routes(poller: Poller, tables: FlowTables) -> list[ControllerRouter
     async def overview_live(request: AnyRequest) -> Stream:
         return live.answer(live.snapshots(poller, draw, live.seen_last(request)))
 
-    return [overview, overview_live]
+    @get(minutes.PATH, include_in_schema=False)
+    async def window_figures() -> dict[str, Any]:
+        """For `just status`: rates over minutes."""
+        seen = poller.window_figures()
+        if seen is None:
+            raise Problem(503, "not-ready", "the dashboard has just started")
+        told: dict[str, Any] = msgspec.to_builtins(minutes.told(order, seen))
+        return told
+
+    return [overview, overview_live, window_figures]
 
 
 def _overview(seen: Snapshot, tables: FlowTables) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from math import inf
 from typing import Any, Final, NamedTuple
 
 import rich_click as click
@@ -13,13 +14,15 @@ from rich.table import Table
 
 from infra.timestamps import now
 from ops.cli import EXIT_FINDING, SecondsParameter, end, ending_well, timeout_option
-from ops.client import ServiceAddress, services
+from ops.client import ServiceAddress, http_client, services
 from ops.errors import Unreachable
 from ops.output import cell, clear_terminal, print_json, print_out
 from ops.status.concern import duration
-from ops.status.figures import Figures, ServiceFigures, figures, service_figures
+from ops.status.figures import Figures, Room, ServiceFigures, figures, service_figures
 from ops.status.health import Health, judge
+from ops.status.minutes import window_rates
 from ops.status.seen import Look, look
+from ops.status.stuck import Stuck, stuck
 
 WINDOW_S: Final = 2.0
 """Between the two looks without --watch: the services look at the stream and their consumers once a second."""
@@ -27,7 +30,10 @@ LONGEST_S: Final = 120.0
 """With --watch, rates are those of the last two minutes and SECONDS at most."""
 TIMEOUT_S: Final = 2.0
 SOON_FULL_S: Final = 7 * 86_400.0
-"""A forecast for a later time than in a week says nothing: it is made from a short time."""
+"""A generation that is full later than in a week rolls over before, by its age."""
+
+
+NEVER_S: Final = 1_000 * 86_400.0
 
 
 class Screen(NamedTuple):
@@ -37,6 +43,7 @@ class Screen(NamedTuple):
     health: Health
     figures: Figures
     services: Sequence[ServiceFigures]
+    stuck: Stuck = Stuck()
 
 
 def check_answers(found: Look) -> None:
@@ -55,6 +62,28 @@ def screen(before: Look, after: Look, at: datetime) -> Screen:
     return Screen(at, judge(before, after, seen), seen, service_figures(before, after))
 
 
+async def whole_screen(
+    shown: Screen, addresses: Mapping[str, ServiceAddress], timeout_s: float, *, minutes: bool
+) -> Screen:
+    """Return the screen with what the looks do not tell: who waits longest, and the dashboard's rates over `minutes`.
+
+    Orders are asked for only if some have waited for too long.
+    """
+    order = addresses["order"]
+    async with http_client() as http:
+        waiting = await stuck(http, order, shown.figures, timeout_s)
+        seen = await window_rates(http, os.environ, order, shown.figures) if minutes else shown.figures
+    return shown._replace(stuck=waiting, figures=seen)
+
+
+def rates_from(shown: Screen) -> str:
+    """Say of which time the rates are."""
+    window_s = shown.figures.window_s
+    if window_s <= WINDOW_S * 2:
+        return f"those of the last {window_s:g} s; a running dashboard, or --watch, has them over minutes"
+    return f"those of the last {window_s:g} s"
+
+
 # Output ---------------------------------------------------------------------------------------------------------------
 
 
@@ -66,6 +95,7 @@ def as_json(shown: Screen) -> dict[str, Any]:
         "concerns": [one._asdict() for one in shown.health.concerns],
         "figures": shown.figures._asdict() if shown.figures.known else None,
         "services": [one._asdict() for one in shown.services],
+        "stuck": [one._asdict() for one in shown.stuck.orders],
     }
 
 
@@ -82,6 +112,20 @@ def concern_lines(health: Health) -> list[str]:
         lines.append(f"     next: {one.next_step}")
         lines += [f"       {command}" for command in one.commands]
     return lines
+
+
+def stuck_lines(stuck: Stuck, at: datetime) -> list[str]:
+    """Return the orders that wait longest, and what each waits for, as lines for a person; none if none is late."""
+    if stuck.trouble:
+        return [f"which orders wait is not known: {stuck.trouble}", ""]
+    if not stuck.orders:
+        return []
+    lines = ["waiting longest:"]
+    for one in stuck.orders:
+        age = duration(max(0.0, (at - one.since).total_seconds()))
+        lines.append(f"  {one.order_id}  {one.status.lower()} for {age}: waits for {one.waits_for}")
+        lines.append(f"       just trace {one.order_id}")
+    return [*lines, ""]
 
 
 def rate_lines(seen: Figures) -> list[str]:
@@ -103,7 +147,28 @@ def rate_lines(seen: Figures) -> list[str]:
         f"waiting  {seen.pending:,} in flight{oldest}, "
         f"{seen.uncompensated:,} canceled and not compensated, {seen.dead_letters:,} dead letters",
         f"stream   generation {seen.stream_generation}: {_size(seen.stream_bytes)}{of_limit}{full}",
+        *room_lines(seen.rooms),
     ]
+
+
+def room_lines(rooms: Sequence[Room]) -> list[str]:
+    """Return what is free as a line for a person: at the broker, and on the disk that is full first."""
+    broker = [room for room in rooms if room.where == "the broker"]
+    disks = sorted((room for room in rooms if room.where != "the broker"), key=_fullness)
+    told = [f"{_size(room.free_bytes)} free for {room.where}{_until(room)}" for room in [*broker, *disks[:1]]]
+    return [f"room     {'; '.join(told)}"] if told else []
+
+
+def _fullness(room: Room) -> tuple[float, int]:
+    return (inf if room.full_in_s is None else room.full_in_s, room.free_bytes)
+
+
+def _until(room: Room) -> str:
+    if room.full_in_s is None or room.full_in_s > NEVER_S:
+        return ", not full at this rate"
+    if room.where == "the broker":
+        return f", none for another generation in {duration(room.full_in_s)} unless older ones are archived"
+    return f", full in {duration(room.full_in_s)} at the rate of the last hour"
 
 
 def _size(count: int) -> str:
@@ -130,8 +195,10 @@ def show(shown: Screen, *, json: bool) -> None:
         return
     well = shown.health.well
     print_out(cell(shown.health.sentence), style="green" if well else "bold red", wrap=False)
-    print_out(f"seen at {shown.at:%H:%M:%S} UTC; rates are those of the last {shown.figures.window_s:g} s\n")
+    print_out(f"seen at {shown.at:%H:%M:%S} UTC; rates are {rates_from(shown)}\n")
     print_out("\n".join([*map(cell, concern_lines(shown.health)), ""]))
+    if waiting := stuck_lines(shown.stuck, shown.at):
+        print_out("\n".join(map(cell, waiting)))
     print_out("\n".join([*rate_lines(shown.figures), ""]))
     print_out(table(shown.services))
 
@@ -147,7 +214,8 @@ async def _watch(addresses: Mapping[str, ServiceAddress], every_s: float, timeou
         if not json:
             clear_terminal()
         try:
-            show(screen(looks[0], looks[-1], now()), json=json)
+            shown = await whole_screen(screen(looks[0], looks[-1], now()), addresses, timeout_s, minutes=False)
+            show(shown, json=json)
         except Unreachable as error:
             print_out(cell(str(error)), error=True)
 
@@ -167,7 +235,8 @@ async def _watch(addresses: Mapping[str, ServiceAddress], every_s: float, timeou
 def command(*, as_json: bool, watch: float | None, timeout: float) -> None:
     """Say whether all is well, what needs attention, and the next step.
 
-    Asks all services for /readyz and /metrics, again after two seconds (--watch: SECONDS), and nothing else. It works
+    Asks all services for /readyz and /metrics, again after two seconds (--watch: SECONDS), order_svc for the orders
+    that have waited for too long, and, without --watch, a running dashboard for the rates of the last minutes. It works
     while the broker or a service is away, and says so. A service that does not answer within --timeout is away.
 
     \b
@@ -180,13 +249,14 @@ def command(*, as_json: bool, watch: float | None, timeout: float) -> None:
             asyncio.run(_watch(addresses, watch, timeout, json=as_json))
         return
 
-    async def run() -> tuple[Look, Look]:
+    async def run() -> Screen:
         before = await look(addresses, timeout)
         check_answers(before)
         await asyncio.sleep(WINDOW_S)
-        return before, await look(addresses, timeout)
+        shown = screen(before, await look(addresses, timeout), now())
+        return await whole_screen(shown, addresses, timeout, minutes=True)
 
-    shown = screen(*asyncio.run(run()), now())
+    shown = asyncio.run(run())
     show(shown, json=as_json)
     if not shown.health.well:
         end("", EXIT_FINDING)

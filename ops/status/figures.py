@@ -1,6 +1,6 @@
 """Makes the figures of a screen from what the services have counted at two moments."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import inf
 from typing import Final, NamedTuple
 
@@ -10,13 +10,29 @@ ENDS: Final = "saga_order_end_duration_seconds_bucket"
 COMPENSATIONS: Final = "saga_order_compensation_duration_seconds_bucket"
 
 
+SPARE: Final = 1.05
+"""A new generation needs so much of its limit at the broker (infra/broker/forecast.py)."""
+
+
+class Room(NamedTuple):
+    """How many bytes are free somewhere. `full_in_s`: when that is used up; None if that is not known, or it never is.
+
+    `where` is `the broker` or `the disk of` a service.
+    """
+
+    where: str
+    free_bytes: int
+    full_in_s: float | None
+
+
 class Figures(NamedTuple):
     """Orders a second over the last `window_s` seconds, their times to the end (seconds), and what waits.
 
     `known`: whether order_svc told them at both moments; otherwise the rates mean nothing. A time is None if no order
-    ended, or was compensated, in this time. `full_in_s`: when the stream's newest generation is full at the rate of
-    this time; None if it does not grow, or has no limit. `reasons` are the rates of canceled orders by reason,
-    `refusals` those of refused requests for an order, by cause; without those that are 0.
+    ended, or was compensated, in this time. `full_in_s`: when the stream's newest generation is full at the rate at
+    which facts come; None if none come, or it has no limit. `reasons` are the rates of canceled orders by reason,
+    `refusals` those of refused requests for an order, by cause; without those that are 0. `rooms`: what is free,
+    and until when.
     """
 
     window_s: float
@@ -40,6 +56,7 @@ class Figures(NamedTuple):
     compensated_p99_s: float | None = None
     reasons: Mapping[str, float] = {}
     refusals: Mapping[str, float] = {}
+    rooms: tuple[Room, ...] = ()
 
 
 class ServiceFigures(NamedTuple):
@@ -75,7 +92,7 @@ def figures(before: Look, now: Look) -> Figures:
 
     ends, back = _lately(old, order, ENDS), _lately(old, order, COMPENSATIONS)
     size, limit = order.total("saga_stream_bytes"), order.total("saga_stream_limit_bytes")
-    grows = max(0.0, size - old.total("saga_stream_bytes")) / seconds if old.of("saga_stream_bytes") else 0.0
+    grows = order.total("saga_stream_growth_bytes_per_second")
     return Figures(
         round(seconds, 1),
         all(one.of("saga_orders_accepted_total") for one in (old, order)),
@@ -98,7 +115,18 @@ def figures(before: Look, now: Look) -> Figures:
         quantile(back, 0.99),
         by("saga_orders_ended_total", "reason", end="canceled"),
         by("saga_orders_refused_total", "cause"),
+        tuple(_rooms(now, limit, grows)),
     )
+
+
+def _rooms(now: Look, limit: float, grows: float) -> Iterator[Room]:
+    """Yield the rooms that are known: the broker's has to take another whole generation, or the newest one fills."""
+    for seen in now.services:
+        for one in seen.samples.of("saga_broker_free_bytes"):
+            yield Room("the broker", int(one.value), max(0.0, one.value - SPARE * limit) / grows if grows else None)
+        for one in seen.samples.of("saga_data_free_bytes"):
+            fills = seen.samples.total("saga_data_fill_bytes_per_second")
+            yield Room(f"the disk of {seen.name}", int(one.value), one.value / fills if fills else None)
 
 
 def service_figures(before: Look, now: Look) -> list[ServiceFigures]:

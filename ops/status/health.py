@@ -49,6 +49,7 @@ def judge(before: Look, now: Look, seen: Figures) -> Health:
         *_warned(services),
         *_lagging(services),
         *_stream(seen),
+        *_disks(seen),
         *counts.causes(before, now),
     ]
     effects = [*_late(services, seen), *counts.results(before, now, seen)]
@@ -196,6 +197,16 @@ def _stream(seen: Figures) -> Iterator[Concern]:
             "make the next generation: docs/runbook.md#sagastreamfillssoon",
             ("just stream roll", "just stream keeper"),
         )
+
+
+def _disks(seen: Figures) -> Iterator[Concern]:
+    for room in seen.rooms:
+        if room.where != "the broker" and room.full_in_s is not None and room.full_in_s < DAY_S:
+            yield Concern(
+                f"{room.where} will be full within a day, in {duration(room.full_in_s)} at this rate",
+                "make room there: docs/runbook.md#sagadiskfillssoon",
+                ("df -h .",),
+            )
 
 
 def _clocks(before: Look, now: Look) -> Iterator[Concern]:

@@ -42,7 +42,7 @@ async def assembled(name: str, folder: Path) -> AsyncIterator[tuple[Service, Run
     async with SQLiteStore.open(folder / name / "events.sqlite", service=name) as store:
         runtime = assemble(service, service.settings(port=1), store, Views())
         build(name, service.routes(runtime), runtime)
-        await export_gauges(runtime)
+        await export_gauges(runtime, folder / name)
         parts: Any = {"writer": runtime.writer, "dead_letters": runtime.broker.dead_letters, "server": None}
         async with traced(name, runtime.settings, runtime.clock, runtime.metrics, **parts):
             yield service, runtime

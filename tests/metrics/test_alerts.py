@@ -148,6 +148,7 @@ def commits(slow: float) -> dict[str, Values]:
 HEARD, AGAIN = of("saga_hear_delay_seconds_count", **CONSUMER), of("saga_consumer_redelivered_total", **CONSUMER)
 PENDING, LAG = of("saga_consumer_pending_messages", **CONSUMER), of("saga_consumer_lag_seconds", **CONSUMER)
 BYTES = of("saga_stream_bytes")
+FREE, FILLS = of("saga_data_free_bytes", "point_svc"), of("saga_data_fill_bytes_per_second", "point_svc")
 
 CASES = {
     "order stuck": gauge("SagaOrderStuck", "page", "saga_oldest_pending_order_age_seconds", 46, 45, 3),
@@ -178,6 +179,13 @@ CASES = {
         {BYTES: Values(51, 0.02)},  # 57 in a day
         {BYTES: Values(51, 0.01)},
         100,
+    ),
+    "disk fills soon": Case(
+        [("SagaDiskFillsSoon", "ticket")],
+        {FREE: Values(86_399), FILLS: Values(1)},
+        {FREE: Values(86_400), FILLS: Values(1)},
+        61,
+        {FREE: Values(86_400), FILLS: Values(0)},
     ),
     "roll-over overdue": gauge("SagaRollOverOverdue", "ticket", "saga_stream_overdue", 1, 0, 11),
     "generation not sealed": gauge("SagaGenerationUnsealed", "ticket", "saga_stream_unsealed_generations", 1, 0, 31),

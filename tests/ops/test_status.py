@@ -21,9 +21,9 @@ from infra.settings import Settings
 from infra.timestamps import now
 from ops.client import ServiceAddress
 from ops.errors import Unreachable
-from ops.status.command import as_json, concern_lines, rate_lines, screen
+from ops.status.command import as_json, concern_lines, rate_lines, room_lines, screen
 from ops.status.concern import duration
-from ops.status.figures import figures, quantile, service_figures
+from ops.status.figures import Room, figures, quantile, service_figures
 from ops.status.health import Health, judge
 from ops.status.seen import Look, Samples, SeenService
 from ops.status.seen import look as seen_at
@@ -215,8 +215,15 @@ def refused(count: int, accepted: int) -> str:
     return f'saga_orders_accepted_total {accepted}\nsaga_orders_refused_total{{cause="overload"}} {count}'
 
 
-def stream_of(size: int) -> str:
-    return f"saga_orders_accepted_total 0\nsaga_stream_bytes {size}\nsaga_stream_limit_bytes 10000"
+def stream_of(size: int, growth: float = 0) -> str:
+    return (
+        f"saga_orders_accepted_total 0\nsaga_stream_bytes {size}\nsaga_stream_limit_bytes 10000\n"
+        f"saga_stream_growth_bytes_per_second {growth}"
+    )
+
+
+def disk_of(free: int, fills: float) -> str:
+    return f"saga_data_free_bytes {free}\nsaga_data_fill_bytes_per_second {fills}"
 
 
 def warning_of_the_stream(infos: Sequence[StreamInfo], days: float) -> SeenService:
@@ -273,7 +280,8 @@ CONCERNS = {
     "SagaConsumerBehind": gauged("point", behind(0, 10.1), behind(0, 10)),
     "SagaConsumerFallsBack": rising("point", behind(5, 3), behind(6, 3), behind(5, 3)),
     "SagaStreamFilling": gauged("order", stream_of(8_001), stream_of(8_000)),
-    "SagaStreamFillsSoon": rising("order", stream_of(5_000), stream_of(5_001), stream_of(5_000)),
+    "SagaStreamFillsSoon": gauged("order", stream_of(5_001, 0.1), stream_of(5_000, 0.1)),
+    "SagaDiskFillsSoon": gauged("point", disk_of(86_399, 1), disk_of(86_400, 1)),
     "SagaRollOverOverdue": Alerted(
         seen("order"),
         warning_of_the_stream([generation(0, 0, 1, messages=750_000)], 7),
@@ -378,14 +386,29 @@ def test_ends_are_told_by_reason_refusals_by_cause_and_compensations_by_time() -
     assert (found.compensated_p50_s, found.compensated_p99_s) == (0.5, 0.99)
 
 
-def test_when_the_stream_is_full_at_this_rate() -> None:
-    told = "saga_orders_accepted_total 0\nsaga_stream_limit_bytes 1000\nsaga_stream_bytes"
-    before, after = (seen("order", f"{told} {n}") for n in (100, 200))
+def test_when_the_stream_is_full_at_the_rate_at_which_facts_come() -> None:
+    order = seen("order", f"{stream_of(9_200, 10)}\nsaga_broker_free_bytes 11500")
 
-    found = figures(look(0, order=before), look(10, order=after))
+    found = figures(look(0, order=order), look(10, order=order))
 
     assert found.full_in_s == 80
     assert "full in 80 s at this rate unless it rolls over" in rate_lines(found)[2]
+    assert rate_lines(found)[3] == (
+        "room     0.0 MB free for the broker, none for another generation in 100 s unless older ones are archived"
+    )
+
+
+def test_of_the_disks_the_one_that_is_full_first_is_told() -> None:
+    order, point = seen("order", disk_of(10**9, 0)), seen("point", disk_of(5 * 10**9, 10_000))
+
+    found = figures(look(0), look(2, order=order, point=point))
+
+    assert found.rooms == (Room("the disk of order_svc", 10**9, None), Room("the disk of point_svc", 5 * 10**9, 5e5))
+    assert room_lines(found.rooms) == [
+        "room     5.0 GB free for the disk of point_svc, full in 6 d at the rate of the last hour"
+    ]
+    assert room_lines(found.rooms[:1]) == ["room     1.0 GB free for the disk of order_svc, not full at this rate"]
+    assert room_lines([]) == []
 
 
 def test_a_quantile_is_within_its_bucket() -> None:

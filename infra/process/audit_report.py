@@ -1,21 +1,28 @@
-"""The last audit's verdict and age as gauges, for alerts; an audit is a command, and nobody scrapes it."""
+"""The last audit's verdict and age as gauges, for alerts; an audit is a command, and nobody scrapes it.
 
-from datetime import datetime
+A system that has facts for longer than a day and no report of an audit is warned of.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import structlog
 
-from contracts.fact import DECODE_ERRORS, Timestamp
+from contracts.fact import DECODE_ERRORS, Timestamp, time_of
 from infra.aio import wait
 from infra.process.runtime import Runtime
+from infra.store.errors import StoreError
 
 logger = structlog.get_logger()
 
 LOOK_EVERY_S: Final = 5.0
 FOUND_NOTHING: Final = ("good", "newer-code")
 """The verdicts of an audit without findings; with the second one, it could not judge facts of newer code."""
+DUE_AFTER: Final = timedelta(hours=25)
+"""From so long after its first fact on, a system should have been audited: once a day, and an hour for the audit."""
 PATH: Final = Path("audit") / "report.json"  # below DATA_DIR
 
 
@@ -35,6 +42,9 @@ class AuditGauges:
         self._path = runtime.settings.data_dir / PATH
         self._read_at = 0
         self._report: _Report | None = None
+        self._began_at: datetime | None = None
+        """When the log's first fact was said; None: it is not known yet."""
+        runtime.warnings.append(self.warnings)
         runtime.tasks.append(self.run)
         runtime.metrics.gauges_by(
             "saga_audit_good",
@@ -52,11 +62,32 @@ class AuditGauges:
     def _age_s(self, made_at: datetime) -> float:
         return max(0.0, (self._runtime.clock() - made_at).total_seconds())
 
+    def warnings(self) -> Sequence[str]:
+        """Return the warning that the system was never audited; none before an audit is due."""
+        began_at = self._began_at
+        if self._report is not None or began_at is None or self._runtime.clock() - began_at < DUE_AFTER:
+            return []
+        return [
+            f"this system was never audited, and has facts since {began_at:%Y-%m-%d %H:%M} UTC: audit it once a day "
+            "(just audit)"
+        ]
+
     async def run(self) -> None:
         """Look every LOOK_EVERY_S seconds, until the process closes."""
-        self._look()
+        await self.look()
         while not await wait(self._runtime.closing, LOOK_EVERY_S):
-            self._look()
+            await self.look()
+
+    async def look(self) -> None:
+        """Read the report if it has changed, and the time of the first fact until it is known."""
+        self._look()
+        if self._report is not None or self._began_at is not None:
+            return
+        try:
+            for record in await self._runtime.store.select_notifications(0, 1):
+                self._began_at = time_of(record.state)
+        except (StoreError, *DECODE_ERRORS) as error:
+            logger.debug("the time of the first fact cannot be read", error=str(error))
 
     def _look(self) -> None:
         try:

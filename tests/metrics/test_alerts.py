@@ -351,6 +351,12 @@ def test_a_service_that_prometheus_does_not_know_is_missed(tmp_path: Path) -> No
     play(tmp_path, series, {9: [], 12: [("SagaServiceMissing", "page")]})
 
 
+def test_a_system_that_was_never_audited_is_told_after_a_day(tmp_path: Path) -> None:
+    series = {name: one.lasting(300) for name, one in quiet().items() if not name.startswith("saga_audit_")}
+
+    play(tmp_path, series, {287: [], 289: [("SagaNeverAudited", "ticket")]}, interval_s=300)
+
+
 def test_more_refusals_than_usual_are_a_ticket(tmp_path: Path) -> None:
     rejected = of("saga_auth_rejections_total", reason="unauthenticated")
     usual = {name: one.lasting(300) for name, one in quiet().items()}
@@ -364,4 +370,9 @@ def test_more_refusals_than_usual_are_a_ticket(tmp_path: Path) -> None:
 def test_every_alert_is_played() -> None:
     played = {one[0] for case in CASES.values() for one in case.fires}
 
-    assert played | set(OBJECTIVES) | {"SagaServiceMissing", "SagaAuthRejections", "Watchdog"} == set(NAMES)
+    assert played | set(OBJECTIVES) | {
+        "SagaServiceMissing",
+        "SagaNeverAudited",
+        "SagaAuthRejections",
+        "Watchdog",
+    } == set(NAMES)

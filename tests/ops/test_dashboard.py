@@ -314,6 +314,7 @@ async def test_the_last_audits_verdict_is_told() -> None:
     assert audit(await polled(look(0, order=good))) == "found nothing, 2 h ago"
     assert audit(await polled(look(0, order=bad))) == "has findings, 2 h ago"
     assert audit(await polled(look(0))) == ""
+    assert "No audit is known." in words(rendered(await polled(look(0))))
 
 
 # Plots ----------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from math import inf
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 from nats.js.api import StreamInfo
@@ -17,6 +18,7 @@ from nats.js.api import StreamInfo
 from infra.broker.forecast import forecast
 from infra.broker.troubles import denied
 from infra.local.services import ROOT
+from infra.process.audit_report import DUE_AFTER, AuditGauges
 from infra.settings import Settings
 from infra.timestamps import now
 from ops.client import ServiceAddress
@@ -236,6 +238,15 @@ DENIED = (f"point: {denied(['publish to dead.point.o1'])}",)
 NOT_READY = "the store cannot record: disk full"
 
 
+def never_audited() -> tuple[str, ...]:
+    none: Any = SimpleNamespace(gauges_by=lambda *_: None)
+    settings = SimpleNamespace(data_dir=Path("none"))
+    runtime: Any = SimpleNamespace(metrics=none, settings=settings, clock=now, warnings=[], tasks=[])
+    gauges = AuditGauges(runtime)
+    gauges._began_at = now() - DUE_AFTER
+    return tuple(gauges.warnings())
+
+
 class Alerted(NamedTuple):
     """A service at two looks between which the expression of an alert came true, and the same just under it."""
 
@@ -310,6 +321,7 @@ CONCERNS = {
         seen("point"),
     ),
     "SagaAuditFailed": gauged("order", "saga_audit_good 0", "saga_audit_good 1"),
+    "SagaNeverAudited": Alerted(seen("order"), seen("order", warnings=never_audited()), seen("order")),
     "SagaAuditOld": gauged("order", "saga_audit_age_seconds 90001", "saga_audit_age_seconds 90000"),
 }
 """What two looks have to find, by the alert that says it, too."""

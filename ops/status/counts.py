@@ -60,13 +60,13 @@ def results(before: Look, now: Look, figures: Figures) -> Iterator[Concern]:
             yield Concern(
                 f"{late:.1%} of the orders do not end within 5 s; 99.9 % should",
                 "the slowest service, or too many orders: docs/runbook.md#sagaorderslate",
-                ("just status --watch",),
+                (f"curl -s '{seen.service.url}/ops/orders?status=PENDING&limit=5'",),
             )
         if (late := _above(seen, old, COMPENSATIONS, COMPENSATED_LATE_S)) > LATE:
             yield Concern(
                 f"{late:.1%} of the canceled orders are not compensated within 10 s; 99.9 % should be",
                 "a dead letter, or a service that lags: docs/runbook.md#sagacompensationslate",
-                ("just dlq ls",),
+                (f"curl -s '{seen.service.url}/ops/orders?compensated=no&limit=5'", "just dlq ls"),
             )
 
 

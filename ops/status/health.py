@@ -156,9 +156,9 @@ def _warned(services: Iterable[SeenService]) -> Iterator[Concern]:
         for text in seen.warnings:
             if text.startswith(CLOCK):  # a cause, see `_clocks`
                 continue
-            yield Concern(
-                text, "the service goes on; docs/runbook.md has the next steps", (f"curl -s {seen.service.url}/readyz",)
-            )
+            asked = f"curl -s {seen.service.url}/readyz"
+            commands = ("just dlq ls", asked) if "`just dlq ls`" in text else (asked,)
+            yield Concern(text, "the service goes on; docs/runbook.md has the next steps", commands)
         if seen.not_ready and (letters := int(seen.samples.total("saga_dead_letters"))):
             yield Concern(
                 f"{seen.name} has {letters} dead letters", "docs/runbook.md#sagadeadletters", ("just dlq ls",)

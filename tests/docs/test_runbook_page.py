@@ -15,7 +15,9 @@ from tests.metrics.queries import MONITORING
 from tests.shop import PATIENCE_S, Shop
 
 PAGE = ROOT / "docs" / "runbook.md"
-ALERT = re.compile(r"- alert: (\w+)\n(?:.*\n)*?\s+command: \"(.*)\"\n\s+runbook_url: (\S+)")
+ALERT = re.compile(
+    r"- alert: (\w+)\n(?:.*\n)*?\s+command: \"(.*)\"\n\s+runbook_url: \"{{ \$externalLabels.docs_url }}(\S+)\""
+)
 ALERTS = ALERT.findall((MONITORING / "alerts.yml").read_text(encoding="utf-8"))
 INSTANCE = "{{ $labels.instance }}"
 PORTS = {"8001": "ORDER_PORT", "8002": "PRODUCT_PORT", "8003": "POINT_PORT", "8004": "COUPON_PORT"}

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec import Struct, field, yaml
 
 from infra.local.services import service_names
 from tests.docs.pages import ROOT
@@ -19,6 +20,35 @@ from tests.metrics import promtool
 MONITORING = ROOT / "docs" / "monitoring"
 ALERTS = MONITORING / "alerts.yml"
 NAMES = re.findall(r"- alert: (\w+)", ALERTS.read_text(encoding="utf-8"))
+
+
+class Rule(Struct, forbid_unknown_fields=True):
+    """A rule that alerts. `page` is the dashboard's, `dashboard` Grafana's."""
+
+    class Annotations(Struct, forbid_unknown_fields=True):
+        summary: str
+        command: str
+        runbook_url: str
+        page: str
+        dashboard: str
+
+    alert: str
+    expr: str
+    labels: dict[str, str]
+    annotations: Annotations
+    for_: str = field(default="", name="for")
+    keep_firing_for: str = ""
+
+
+class _Group(Struct):
+    rules: list[Rule]
+
+
+class _Groups(Struct):
+    groups: list[_Group]
+
+
+RULES = [one for group in yaml.decode(ALERTS.read_bytes(), type=_Groups).groups for one in group.rules]
 FIRING = 'group by (alertname, severity, burn) (ALERTS{alertstate="firing", alertname!="Watchdog"})'
 
 
@@ -251,6 +281,56 @@ def test_a_session_that_ended_because_of_the_store_is_no_missing_broker(reason: 
     series = {name: values.lasting(10) for name, values in {**quiet(), **no_session, **store}.items()}
 
     play(tmp_path, series, {8: [("SagaNotReady", "page")]})
+
+
+# Where they lead to ---------------------------------------------------------------------------------------------------
+
+LINKED = {"page": "dashboard_url", "dashboard": "grafana_url", "runbook_url": "docs_url"}
+
+
+def test_every_alert_leads_to_the_dashboard_to_grafana_and_to_its_section() -> None:
+    for rule in RULES:
+        for name, base in LINKED.items():
+            assert getattr(rule.annotations, name).startswith(f"{{{{ $externalLabels.{base} }}}}"), rule.alert
+    config = (MONITORING / "prometheus.yml").read_text(encoding="utf-8")
+    assert set(re.findall(r"(?m)^    (\w+_url):", config)) == set(LINKED.values())
+
+
+def test_links_and_summary_are_made_when_it_fires(tmp_path: Path) -> None:
+    age, count = of("saga_oldest_pending_order_age_seconds"), of("saga_orders_pending")
+    series = {**quiet(), age: Values(46), count: Values(3)}
+    test = {
+        "rule_files": [str(ALERTS)],
+        "evaluation_interval": "30s",
+        "tests": [
+            {
+                "interval": "30s",
+                "external_labels": {"dashboard_url": "http://board:8000", "docs_url": "http://docs/"},
+                "input_series": [{"series": name, "values": one.lasting(9)} for name, one in series.items()],
+                "alert_rule_test": [
+                    {
+                        "eval_time": "3m",
+                        "alertname": "SagaOrderStuck",
+                        "exp_alerts": [
+                            {
+                                "exp_labels": {"severity": "page", "service": "order_svc"},
+                                "exp_annotations": {
+                                    "summary": "3 orders are in flight, the oldest for 46s; its deadline is past",
+                                    "command": "curl -s 'http://127.0.0.1:8001/ops/orders?status=PENDING&limit=5'",
+                                    "page": "http://board:8000/orders?status=PENDING",
+                                    "dashboard": "/d/saga/saga?var-service=order_svc",
+                                    "runbook_url": "http://docs/docs/runbook.md#sagaorderstuck",
+                                },
+                            }
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+    (tmp_path / "test.yml").write_text(json.dumps(test))
+
+    promtool("test", "rules", tmp_path / "test.yml")
 
 
 # Objectives -----------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ async def watching(shop: Shop, folder: Path, every: str = "1s") -> AsyncIterator
     for name in ("prometheus.yml", "recording.yml", "alerts.yml"):
         text = (MONITORING / name).read_text(encoding="utf-8")
         if name == "prometheus.yml":
-            text = re.sub(r"800\d", lambda port: shop.env[PORTS[port[0]]], text).replace(": 5s", f": {every}")
+            text = re.sub(r"800[1-4]", lambda port: shop.env[PORTS[port[0]]], text).replace(": 5s", f": {every}")
             text = text.replace('"127.0.0.1:9093"', "")  # alerts go nowhere
         (folder / name).write_text(text)
     (port,) = free_ports(1)

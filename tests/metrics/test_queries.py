@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from msgspec import Struct, yaml
+
 from infra.local.services import service_names
 from tests.metrics import promtool
 from tests.metrics.exported import all_kinds, service_of
@@ -12,6 +14,7 @@ from tests.metrics.queries import EXPORTED_AS, MONITORING, OF_PROMETHEUS, RECORD
 
 BY = re.compile(r"(\w+) by \(([^)]*)\) \(.*?((?:saga_|http_server_)[a-z_]+)")
 INHIBITS = re.compile(r"source_matchers: \[(.*)\]\n +target_matchers: \[(.*)\](?:\n +equal: \[(.*)\])?")
+LABEL_NAME = re.compile(r"[a-z_]+")
 LEGEND = re.compile(r"{{(\w+)}}")
 
 
@@ -87,6 +90,56 @@ def test_alertmanager_silences_only_alerts_that_there_are() -> None:
 
     assert len(named) > 5
     assert set(named) <= alerts
+
+
+class Route(Struct, forbid_unknown_fields=True):
+    receiver: str
+    matchers: list[str] = []
+    group_by: list[str] = []
+    routes: list["Route"] = []
+    group_wait: str = ""
+    group_interval: str = ""
+    repeat_interval: str = ""
+
+
+class Inhibition(Struct, forbid_unknown_fields=True):
+    source_matchers: list[str]
+    target_matchers: list[str]
+    equal: list[str] = []
+
+
+class Receiver(Struct):
+    """Its integrations, such as `webhook_configs`, are the operator's."""
+
+    name: str
+
+
+class AlertmanagerConfig(Struct, forbid_unknown_fields=True):
+    """The parts of Alertmanager's configuration that the example has; amtool would know all."""
+
+    route: Route
+    receivers: list[Receiver]
+    inhibit_rules: list[Inhibition] = []
+
+
+MATCHES = re.compile(r'(\w+) ?(=~|!~|!=|=) ?(?:"([^"]*)"|([\w.-]+))')
+PERIOD = re.compile(r"(?:\d+(?:ms|[smhdwy]))+")
+
+
+def test_the_alertmanagers_file_is_as_it_wants_it() -> None:
+    config = yaml.decode((MONITORING / "alertmanager.yml").read_bytes(), type=AlertmanagerConfig)
+    routes = [config.route, *config.route.routes]
+
+    assert not config.route.matchers, "the first route takes all alerts"
+    assert {one.receiver for one in routes} == {one.name for one in config.receivers}
+    pairs = [one for rule in config.inhibit_rules for one in (rule.source_matchers, rule.target_matchers)]
+    for matcher in [text for matchers in [*pairs, *(one.matchers for one in routes)] for text in matchers]:
+        found = MATCHES.fullmatch(matcher)
+        assert found, matcher
+        re.compile(found[3] or found[4])
+    periods = [one for route in routes for one in (route.group_wait, route.group_interval, route.repeat_interval)]
+    assert all(PERIOD.fullmatch(one) for one in periods if one)
+    assert all(LABEL_NAME.fullmatch(one) for rule in config.inhibit_rules for one in rule.equal)
 
 
 def silenced(target: Mapping[str, str], source: Mapping[str, str]) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -22,6 +23,7 @@ from infra.process.audit_report import DUE_AFTER, AuditGauges
 from infra.settings import Settings
 from infra.timestamps import now
 from ops.client import ServiceAddress
+from ops.dashboard.overview import links
 from ops.errors import Unreachable
 from ops.status.command import as_json, concern_lines, rate_lines, room_lines, screen
 from ops.status.concern import duration
@@ -32,6 +34,7 @@ from ops.status.seen import look as seen_at
 from tests.infra.broker.test_forecast import at as made_at
 from tests.infra.broker.test_forecast import generation
 from tests.metrics.test_alerts import NAMES as NAMED_ALERTS
+from tests.metrics.test_alerts import RULES, Rule
 from tests.ops.asking import orders, told
 from tests.saga.test_dead_letters import say, until_parked
 from tests.shop import PATIENCE_S, Shop, attempts
@@ -349,6 +352,21 @@ def test_what_an_alert_says_is_a_concern_at_the_second_look(alert: str) -> None:
     assert concerns[0].next_step
     assert concerns[0].commands
     assert health(look(0, **{name: before}), look(2, **{name: under})).well
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.alert)
+def test_an_alert_says_what_the_concern_says_and_leads_to_its_page(rule: Rule) -> None:
+    if rule.alert in PROMETHEUS_ALONE:
+        assert rule.annotations.page.endswith("}}/")
+        return
+    before, after, _ = CONCERNS[rule.alert]
+    name = before.service.name
+
+    found = health(look(0, **{name: before}), look(2, **{name: after}))
+
+    words = re.sub(r"\\{\\{.*?\\}\\}", ".*", re.escape(rule.annotations.summary.partition(";")[0]))
+    assert re.fullmatch(f"{words}.*", found.concerns[0].what)
+    assert rule.annotations.page.endswith("}}" + (links(found)[0] or "/"))
 
 
 def test_what_came_before_the_first_look_is_no_concern() -> None:

@@ -1,4 +1,4 @@
-"""A fault in a running shop: `orders status` and `/readyz` name it within 10 s, its alert's expression within 30 s.
+"""A fault in a running shop: `orders status`, the dashboard and `/readyz` name it within 10 s, its alert within 30 s.
 
 The alerts are those of docs/monitoring, evaluated by a Prometheus on what the services export meanwhile.
 """
@@ -21,6 +21,7 @@ from infra.local.services import ROOT
 from tests.chaos.disk import Disk, can_mount, mounted
 from tests.drill.listed import Fault, faults, says
 from tests.metrics.test_prometheus import Prometheus, watching
+from tests.ops.boards import Board
 from tests.saga.test_dead_letters import say
 from tests.shop import PATIENCE_S, Shop, attempts
 
@@ -201,10 +202,31 @@ async def status(shop: Shop) -> AsyncIterator[Sentences]:
         await reading
 
 
+@contextlib.asynccontextmanager
+async def boarded(shop: Shop) -> AsyncIterator[Board]:
+    """A dashboard that has said that all is well; it ends with the shop."""
+    board = Board(shop)
+    await board.start()
+    async for _ in attempts("the dashboard's first sentence"):
+        if (await board.sentence()).startswith("All is well"):
+            break
+    yield board
+
+
 async def is_said(fault: Fault, sentences: Sentences, shop: Shop) -> None:
     with _with("the newest sentence", lambda: sentences.newest):
         async for _ in attempts(f"`orders status` to say {fault.sentence!r}", NAMED_S):
             if says(fault.sentence, sentences.newest, shop.env):
+                return
+
+
+async def is_shown(fault: Fault, board: Board) -> None:
+    """The first screen's sentence says it, to a person who loads the page."""
+    shown = ""
+    with _with("the dashboard's sentence", lambda: shown):
+        async for _ in attempts(f"the dashboard to say {fault.sentence!r}", NAMED_S):
+            shown = await board.sentence()
+            if says(fault.sentence, shown, board.shop.env):
                 return
 
 
@@ -243,6 +265,7 @@ async def test_its_cause_is_named_at_once(name: str, tmp_path: Path) -> None:
     async with (
         opened(name, tmp_path) as drill,
         watching(drill.shop, tmp_path / "prometheus", SHIPPED) as prometheus,
+        boarded(drill.shop) as board,
         customers(drill.shop),
         status(drill.shop) as sentences,
     ):
@@ -255,5 +278,6 @@ async def test_its_cause_is_named_at_once(name: str, tmp_path: Path) -> None:
 
         async with asyncio.TaskGroup() as group:
             group.create_task(is_said(fault, sentences, drill.shop))
+            group.create_task(is_shown(fault, board))
             group.create_task(is_ready_no_more(fault, drill.shop))
             group.create_task(is_alerted(fault, prometheus))

@@ -37,6 +37,13 @@ class Board:
         assert answer.status_code == status, answer.text
         return words(answer.text)
 
+    async def sentence(self) -> str:
+        """The sentence of health on the first screen, without its sign; empty before the first numbers."""
+        found = re.search(
+            r'<h1 id="sentence" class[^>]*>\s*<span.*?</span>(.*?)</h1>', (await self.get("/")).text, re.DOTALL
+        )
+        return words(found[1]) if found else ""
+
     async def until(self, path: str, text: str) -> str:
         """The text of a page once it has this in it."""
         async for _ in attempts(f"{text!r} on {path}"):

@@ -24,6 +24,8 @@ logger = structlog.get_logger()
 
 CONNECT_TIMEOUT_S: Final = 2
 PING_INTERVAL_S: Final = 2
+INBOXES: Final = "_INBOX"
+"""What the subjects begin with on which a client hears the answers to its requests."""
 
 
 Connected = tuple[BrokerClient, asyncio.Event]
@@ -36,9 +38,16 @@ that gives up the attempt once it is set."""
 
 @contextlib.asynccontextmanager
 async def connect(
-    settings: Settings, name: str, stopping: asyncio.Event, *, client: Callable[[], BrokerClient] = BrokerClient
+    settings: Settings,
+    name: str,
+    stopping: asyncio.Event,
+    *,
+    client: Callable[[], BrokerClient] = BrokerClient,
+    inboxes: str = INBOXES,
 ) -> AsyncIterator[Connected]:
     """Connect a new `client` to the broker under this name, yield it with its `lost` event, and close it at the end.
+
+    With `inboxes` below INBOXES, its user may be one that hears no answers to others.
 
     Goes through the broker's servers once, in random order. The client never reconnects. `lost` is set when the
     connection is lost or closed, and when the broker denies what no session can do without; the client's `denied` has
@@ -48,7 +57,7 @@ async def connect(
     lost = asyncio.Event()
     opened: list[BrokerClient] = []
     try:
-        await first_of(_try_all(settings, name, client, lost, opened), _raise_when(stopping))
+        await first_of(_try_all(settings, name, client, lost, opened, inboxes=inboxes), _raise_when(stopping))
         yield opened[-1], lost
     finally:
         for nc in opened:  # also after a failed attempt: the client keeps its socket open otherwise
@@ -56,7 +65,13 @@ async def connect(
 
 
 async def _try_all(
-    settings: Settings, name: str, client: Callable[[], BrokerClient], lost: asyncio.Event, opened: list[BrokerClient]
+    settings: Settings,
+    name: str,
+    client: Callable[[], BrokerClient],
+    lost: asyncio.Event,
+    opened: list[BrokerClient],
+    *,
+    inboxes: str,
 ) -> None:
     """Connect to one of the servers; the client that is connected is the last one in `opened`."""
     failed: list[tuple[BrokerUrl, Exception]] = []
@@ -64,7 +79,7 @@ async def _try_all(
         # A server that wants TLS first says nothing before it, so it looks like one that hangs.
         for tls_first in (False, True) if server.tls else (False,):
             opened.append(client())
-            error = await _try(opened[-1], server, name, lost, tls_first=tls_first)
+            error = await _try(opened[-1], server, name, lost, tls_first=tls_first, inboxes=inboxes)
             if error is None:
                 return
             if tls_first and isinstance(error, TimeoutError):
@@ -76,7 +91,7 @@ async def _try_all(
 
 
 async def _try(
-    nc: BrokerClient, server: BrokerUrl, name: str, lost: asyncio.Event, *, tls_first: bool
+    nc: BrokerClient, server: BrokerUrl, name: str, lost: asyncio.Event, *, tls_first: bool, inboxes: str
 ) -> Exception | None:
     """Connect to this server; return None, or what prevents it: TimeoutError only if the server is there but silent."""
     reported: list[Exception] = []
@@ -102,6 +117,7 @@ async def _try(
         await nc.connect(
             f"nats://{server.at}",
             name=name,
+            inbox_prefix=inboxes,
             user=None if token else server.user or None,
             password=server.password,
             token=server.user if token else None,

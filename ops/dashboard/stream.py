@@ -11,17 +11,18 @@ from typing import Final
 from nats.errors import Error as NatsError
 
 from infra.broker.client import BrokerClient
-from infra.broker.connection import connect
+from infra.broker.connection import INBOXES, connect
 from infra.broker.errors import ArchiveUnusable, BrokerError, HistoryUnavailable
 from infra.broker.floor import archive_of, is_archived
 from infra.broker.generations import generation_numbers
 from infra.broker.lookup import archived_messages, latest_messages
 from infra.broker.numbering import stream_name
 from infra.broker.stored import StoredMessage
-from infra.broker.troubles import describe
+from infra.broker.troubles import denied, describe
 from infra.consuming.dead_letter import PREFIX, DeadLetter
 from infra.consuming.redrive_notes import RedriveNote, by_letter
 from infra.consuming.stored_dead_letters import read, read_notes
+from infra.local.dashboard import NAME
 from infra.settings import Settings
 from ops.errors import Unreachable
 
@@ -103,7 +104,15 @@ class StreamReader:
                 yield await self._client()
         except (TimeoutError, OSError, NatsError, BrokerError) as error:
             at = self._settings.brokers[0].at
-            raise Unreachable(f"the broker at {at} cannot be read: {describe(error)}") from error
+            why = denied(denials) if (denials := self._denials()) else error
+            raise Unreachable(f"the broker at {at} cannot be read: {describe(why)}") from error
+
+    def _denials(self) -> Sequence[str]:
+        """Return what the broker has denied the connection, which is made anew then: it may be granted meanwhile."""
+        denials = self._connected[0].denied if self._connected is not None else ()
+        if denials:
+            self._connected = None
+        return denials
 
     async def _client(self) -> BrokerClient:
         async with self._connecting:
@@ -113,6 +122,6 @@ class StreamReader:
                     await self._stack.aclose()
                 self._stack = AsyncExitStack()
                 self._connected = await self._stack.enter_async_context(
-                    connect(self._settings, "dashboard", self._stopping)
+                    connect(self._settings, NAME, self._stopping, inboxes=f"{INBOXES}.{NAME}")
                 )
             return self._connected[0]

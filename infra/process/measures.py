@@ -102,7 +102,7 @@ class Measures:
     def settled(self, work: Commands, outcomes: Sequence[Outcome]) -> None:
         """Measure a batch that is recorded: its size, the delay of its deliveries, and the durations of their steps.
 
-        `work`: its commands, each with its source; `outcomes`: theirs, in the same order. Requests, failed retries and
+        `work`: its commands, each with its source; `outcomes`: one for each of these. Requests, failed retries and
         redriven dead letters count in the size only. A batch without commands is not measured.
         """
         if not work:  # the batch has no command

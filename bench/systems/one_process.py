@@ -188,6 +188,7 @@ def _runtime(settings: OrderSettings, store: SQLiteStore, writer: OneWriter, vie
             order_wait_s=settings.order_wait_s,
             orders_in_flight=settings.orders_in_flight,
             data_dir=settings.data_dir,
+            broker_room=0,
             shop_tz="Asia/Seoul",
         ),
         writer=writer,

@@ -49,7 +49,7 @@ class Witness:
     async def until(self, order_id: str, count: int) -> list[PublishedFact]:
         """Wait until `count` facts of the order have arrived, at most PATIENCE_S; return those that have.
 
-        There may be fewer or more than `count`.
+        There may be fewer or more than `count`. Each comes after its cause, otherwise they come as they arrived.
         """
         try:
             async with asyncio.timeout(PATIENCE_S):
@@ -58,7 +58,7 @@ class Witness:
                     await self._more.wait()
         except TimeoutError:
             pass
-        return self.about(order_id)
+        return _after_their_causes(self.about(order_id))
 
     def steps(self, facts: Sequence[PublishedFact]) -> list[CausedFact]:
         """Return the name of each fact with the name of its cause.
@@ -70,3 +70,14 @@ class Witness:
             (names[fact_id], None if fact.cause is None else names.get(fact.cause, fact.cause))
             for fact_id, fact in facts
         ]
+
+
+def _after_their_causes(facts: Sequence[PublishedFact]) -> list[PublishedFact]:
+    """Put each fact after its cause: those of two subjects may arrive in either order."""
+    waiting, sorted_facts = list(facts), list[PublishedFact]()
+    while waiting:
+        ids = {one.fact_id for one in waiting}
+        following = next((one for one in waiting if one.fact.cause not in ids), waiting[0])
+        waiting.remove(following)
+        sorted_facts.append(following)
+    return sorted_facts

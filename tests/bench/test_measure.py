@@ -35,7 +35,7 @@ def test_children_count_while_they_live_and_their_cpu_after_that(parent: subproc
 
     assert living > 0.05
     assert memory > 60
-    assert measure.cpu_s([parent.pid]) >= living
+    assert measure.cpu_s([parent.pid]) > living - 0.005, "ticks of 10 ms, added up in another order"
     assert measure.memory_mb([parent.pid]) < 60 < peak[0]
 
 

@@ -78,7 +78,7 @@ def test_what_the_audit_finds_is_no_row(tmp_path: Path) -> None:
         placed(system, Wares(20))
         system.prove()
         (tmp_path / "coupon" / "events.sqlite").rename(tmp_path / "elsewhere")
-        with pytest.raises(WentWrong, match="the audit ended with"):
+        with pytest.raises(WentWrong, match="`orders audit` ended with"):
             system.prove()
 
 

@@ -114,6 +114,18 @@ def test_a_dead_letter_comes_before_what_order_svc_says_of_its_service() -> None
     assert [one.what for one in well(order=order, point=point).concerns] == ["dead", "point is silent"]
 
 
+def test_what_a_service_says_leads_to_its_own_step() -> None:
+    silent = "point_svc has not answered since 12:03:05 UTC; 66 orders wait for it"
+    lost = seen("coupon", 'saga_ready{reason="log_lost"} 0', not_ready="this store is another one")
+
+    warned = well(order=seen("order", warnings=(silent,))).concerns[0]
+    stored = well(coupon=lost).concerns[0]
+
+    assert warned.next_step.startswith("see why point_svc is silent")
+    assert warned.commands[0] == "curl -s http://point/readyz"
+    assert stored.commands == ("just rebuild coupon",)
+
+
 def test_what_all_services_warn_of_is_one_concern() -> None:
     found = well(**{name: seen(name, warnings=("the archive's bucket is away", f"{name} lags")) for name in NAMES})
 

@@ -28,7 +28,7 @@ HALF_FULL: Final = 0.5
 
 
 class Health(NamedTuple):
-    """`sentence` says how the system is; `concerns` has what needs attention, empty if all is well."""
+    """`sentence` says how the system is, in brief; `concerns` has what needs attention, empty if all is well."""
 
     sentence: str
     concerns: tuple[Concern, ...]
@@ -57,9 +57,9 @@ def judge(before: Look, now: Look, seen: Figures) -> Health:
     concerns = _once([*causes, *effects, *_audit(now)])
     if not concerns:
         return Health(f"All is well: {_pace(seen)}, {_waits(seen)}.", ())
-    first = concerns[0].what
+    first = concerns[0].summary
     if causes and effects:
-        first = f"{first}; meanwhile {effects[0].what}"
+        first = f"{first}; meanwhile {effects[0].summary}"
     more = len(concerns) - (2 if causes and effects else 1)
     return Health(f"{first}{f'; and {more} more' if more else ''}.", concerns)
 

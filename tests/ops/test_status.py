@@ -17,6 +17,7 @@ import pytest
 from nats.js.api import StreamInfo
 
 from infra.broker.forecast import forecast
+from infra.broker.resume import _lost
 from infra.broker.troubles import denied
 from infra.local.services import ROOT
 from infra.process.audit_report import DUE_AFTER, AuditGauges
@@ -124,6 +125,30 @@ def test_what_a_service_says_leads_to_its_own_step() -> None:
     assert warned.next_step.startswith("see why point_svc is silent")
     assert warned.commands[0] == "curl -s http://point/readyz"
     assert stored.commands == ("just rebuild coupon",)
+
+
+def test_the_sentence_says_the_cause_and_the_command_and_leaves_all_else_to_the_list() -> None:
+    lost = _lost("coupon", "4f" * 16 + "@12", 11_283, 43_586)
+    old = seen("coupon", 'saga_ready{reason="log_lost"} 0', not_ready=f"no session with the broker: {lost}")
+    late = seen("order", "saga_orders_pending 3\nsaga_oldest_pending_order_age_seconds 41")
+
+    found = well(coupon=old, order=late)
+
+    cause, more, waits = found.sentence.partition(" (just rebuild coupon); meanwhile ")
+    assert cause.endswith("but the log has not: this store is another one, or lost its newest records")
+    assert more
+    assert waits == "3 orders are in flight, the oldest for 41 s."
+    assert found.concerns[0].what.endswith(str(lost)), "whole"
+
+
+def test_no_cause_makes_the_sentence_long() -> None:
+    endless = "the broker cannot be reached, " * 50
+    found = well(coupon=seen("coupon", not_ready=endless))
+
+    assert len(found.sentence) < 400
+    assert found.sentence.startswith("coupon_svc is not ready: the broker cannot be reached, the broker")
+    assert "… (curl -s http://coupon/readyz)" in found.sentence
+    assert found.concerns[0].what.endswith(endless)
 
 
 def test_what_all_services_warn_of_is_one_concern() -> None:

@@ -6,8 +6,8 @@ stay as they are. A service that does not run comes first. The stream's keeper a
 is not restarted. Ctrl-C ends the roll after the service that is being restarted.
 
 `just up` holds the listening sockets: a new connection waits for the new process. On an open one, a request that is
-being answered gets its answer, and one more request its own, with `Connection: close`. A service that ends or has just
-begun may answer 503 with Retry-After. docs/operating.md has what that means for each request.
+being answered gets its answer, and one more request its own, with `Connection: close`. A service that ends may answer
+503 with Retry-After, as may one without a session with the broker for 5 s. docs/operating.md has each request.
 
 Exit codes: 0 all are restarted, 1 the roll ended early or another one is going on, 2 wrong usage, 3 `just up` does not
 run with this DATA_DIR, 130 Ctrl-C.

@@ -31,7 +31,7 @@ from infra.http.server import LAST_REQUEST_S, Server
 from infra.listening import is_held
 from infra.metrics import Metrics
 from infra.printable import printable
-from infra.process import archive_watch, newer_facts
+from infra.process import accepting, archive_watch, newer_facts
 from infra.process import logging as logs
 from infra.process.app import build
 from infra.process.gauges import export_gauges
@@ -230,7 +230,7 @@ def _start(runtime: Runtime, server: Server, listener: socket.socket) -> list[as
     work = (
         ("writer", runtime.writer.run()),
         ("broker", runtime.broker.run()),
-        ("http", server.serve([listener])),
+        ("http", accepting.serve(server, listener, runtime)),
         *((f"view {name}", view.run()) for name, view in runtime.views.items()),
         *((task.__qualname__, task()) for task in runtime.tasks),
     )

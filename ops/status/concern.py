@@ -5,6 +5,11 @@ from typing import Final, NamedTuple
 UNITS: Final = ((1.0, "ms", 0.001), (120.0, "s", 1.0), (7_200.0, "min", 60.0), (172_800.0, "h", 3_600.0))
 """Below so many seconds, a time is shown in this unit of so many seconds."""
 
+LONG: Final = 160
+"""Characters; a longer text of several sentences is summed up by its first one."""
+LONGEST: Final = 280
+"""Characters of a summary without the command."""
+
 
 class Concern(NamedTuple):
     """Something that needs attention: a sentence without its full stop, and the next step, with commands to copy."""
@@ -12,6 +17,16 @@ class Concern(NamedTuple):
     what: str
     next_step: str
     commands: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """The sentence that begins a report: of a long one its beginning, and the first command."""
+        if len(self.what) <= LONG:
+            return self.what
+        told = self.what.partition(". ")[0]
+        if len(told) > LONGEST:
+            told = f"{told[:LONGEST].rpartition(' ')[0]}…"
+        return f"{told} ({self.commands[0]})" if self.commands else told
 
 
 def duration(seconds: float) -> str:

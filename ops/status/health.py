@@ -14,6 +14,7 @@ from ops.status.concern import Concern, duration
 from ops.status.counts import COMPENSATED_LATE_S, LATE_S
 from ops.status.figures import Figures
 from ops.status.seen import Look, SeenService
+from ops.status.steps import about_not_ready, about_warning
 
 PUBLISHED_LATE_S: Final = 5.0
 HEARD_LATE_S: Final = 10.0
@@ -27,7 +28,7 @@ HALF_FULL: Final = 0.5
 
 
 class Health(NamedTuple):
-    """`sentence` says how the system is; `concerns` has what needs attention, empty if all is well."""
+    """`sentence` says how the system is, in brief; `concerns` has what needs attention, empty if all is well."""
 
     sentence: str
     concerns: tuple[Concern, ...]
@@ -56,9 +57,9 @@ def judge(before: Look, now: Look, seen: Figures) -> Health:
     concerns = _once([*causes, *effects, *_audit(now)])
     if not concerns:
         return Health(f"All is well: {_pace(seen)}, {_waits(seen)}.", ())
-    first = concerns[0].what
+    first = concerns[0].summary
     if causes and effects:
-        first = f"{first}; meanwhile {effects[0].what}"
+        first = f"{first}; meanwhile {effects[0].summary}"
     more = len(concerns) - (2 if causes and effects else 1)
     return Health(f"{first}{f'; and {more} more' if more else ''}.", concerns)
 
@@ -122,11 +123,7 @@ def _lacks_broker(seen: SeenService) -> bool:
 def _not_ready(services: Iterable[SeenService]) -> Iterator[Concern]:
     for seen in services:
         if seen.not_ready and not _lacks_broker(seen):
-            yield Concern(
-                f"{seen.name} is not ready: {seen.not_ready}",
-                "docs/runbook.md#saganotready has the next step for each reason",
-                (f"curl -s {seen.service.url}/readyz",),
-            )
+            yield about_not_ready(seen)
 
 
 def _late(services: Iterable[SeenService], seen: Figures) -> Iterator[Concern]:
@@ -150,7 +147,7 @@ def _orders(count: int) -> str:
     return f"{count} order is" if count == 1 else f"{count:,} orders are"
 
 
-def _warned(services: Iterable[SeenService]) -> Iterator[Concern]:
+def _warned(services: Sequence[SeenService]) -> Iterator[Concern]:
     """Yield, once, what services warn of, but not of clocks, and the dead letters of one that is not ready.
 
     order_svc comes last: it tells who leaves its orders waiting, and not why.
@@ -163,9 +160,7 @@ def _warned(services: Iterable[SeenService]) -> Iterator[Concern]:
             ):  # a cause, see `_clocks`; or of all, such as the archive's bucket
                 continue
             told.add(text)
-            asked = f"curl -s {seen.service.url}/readyz"
-            commands = ("just dlq ls", asked) if "`just dlq ls`" in text else (asked,)
-            yield Concern(text, "the service goes on; docs/runbook.md has the next steps", commands)
+            yield about_warning(text, seen, services)
         if seen.not_ready and (letters := int(seen.samples.total("saga_dead_letters"))):
             yield Concern(
                 f"{seen.name} has {letters} dead letters", "docs/runbook.md#sagadeadletters", ("just dlq ls",)

@@ -100,6 +100,22 @@ async def test_without_javascript_a_link_leads_to_each_row_and_marks_it(visited:
     assert styles[1]["box-shadow"] == "none"
 
 
+# On a screen ----------------------------------------------------------------------------------------------------------
+
+CUT_OFF = """
+[...document.querySelectorAll(".wide")].filter(one => one.scrollWidth > one.clientWidth).map(one => one.innerText)
+"""
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_each_column_of_the_dead_letters_is_in_a_window_of_1280_pixels(visited: Visited) -> None:
+    await resize(visited.browser, 1_280)
+    await visited.browser.visit(visited.board.url + visited.pages["dead letters"])
+
+    assert await visited.browser.script("document.querySelectorAll('td.why').length > 1")
+    assert await visited.browser.script(CUT_OFF) == []
+
+
 # On paper -------------------------------------------------------------------------------------------------------------
 
 PAPER = """

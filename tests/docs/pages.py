@@ -11,6 +11,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+CELL = re.compile(r"(?<!\\)\|")
 
 
 class Block(NamedTuple):
@@ -49,7 +50,7 @@ def rows(text: str) -> list[list[str]]:
     """The cells of a section's first table, without its head."""
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert set(lines[1]) <= set("| -:")
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    return [[cell.strip().replace("\\|", "|") for cell in CELL.split(line.strip("|"))] for line in lines[2:]]
 
 
 def code(text: str) -> list[str]:

@@ -12,6 +12,7 @@ from infra.local.services import ROOT
 from infra.process.readiness import ready_by_reason
 from tests.docs.pages import blocks, rows, section
 from tests.metrics.queries import MONITORING
+from tests.metrics.test_alerts import RULES
 from tests.shop import PATIENCE_S, Shop
 
 PAGE = ROOT / "docs" / "runbook.md"
@@ -55,6 +56,30 @@ def test_every_reason_for_which_a_service_is_not_ready_is_explained() -> None:
 
     assert [row[0].strip("`") for row in rows(section(PAGE, "## SagaNotReady"))] == list(reasons)
     assert all(f"`{reason}`" in (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8") for reason in reasons)
+
+
+GOES_ON = "## After the cause is gone"
+MINUTES = {"m": 1, "h": 60}
+
+
+def minutes(text: str) -> int:
+    """Of a duration of Prometheus, such as `30m`, or of people, such as `2 h 5 min`."""
+    return sum(int(number) * MINUTES[unit] for number, unit in re.findall(r"(\d+) ?([mh])", text))
+
+
+def test_how_long_an_alert_of_an_objective_goes_on_is_that_of_its_rules() -> None:
+    told = {row[0].strip("`"): (minutes(row[1]), minutes(row[2])) for row in rows(section(PAGE, GOES_ON))}
+    rules = [rule for rule in RULES if "burn" in rule.labels]
+
+    assert {rule.labels["burn"] for rule in rules} == told.keys()
+    for rule in rules:
+        shorter = min(minutes(window) for window in re.findall(r":ratio_rate(\d+[mh])\b", rule.expr))
+        assert (shorter, shorter + minutes(rule.keep_firing_for)) == told[rule.labels["burn"]]
+
+
+def test_each_alert_of_an_objective_leads_to_how_long_it_goes_on() -> None:
+    for name in {rule.alert for rule in RULES if "burn" in rule.labels}:
+        assert "(#after-the-cause-is-gone)" in section(PAGE, f"## {name}"), name
 
 
 def run(shop: Shop, command: str) -> subprocess.CompletedProcess[str]:

@@ -17,6 +17,7 @@ import pytest
 from nats.js.api import StreamInfo
 
 from infra.broker.forecast import forecast
+from infra.broker.resume import _lost
 from infra.broker.troubles import denied
 from infra.local.services import ROOT
 from infra.process.audit_report import DUE_AFTER, AuditGauges
@@ -112,6 +113,42 @@ def test_a_dead_letter_comes_before_what_order_svc_says_of_its_service() -> None
     order, point = (seen(name, warnings=(text,)) for name, text in (("order", "point is silent"), ("point", "dead")))
 
     assert [one.what for one in well(order=order, point=point).concerns] == ["dead", "point is silent"]
+
+
+def test_what_a_service_says_leads_to_its_own_step() -> None:
+    silent = "point_svc has not answered since 12:03:05 UTC; 66 orders wait for it"
+    lost = seen("coupon", 'saga_ready{reason="log_lost"} 0', not_ready="this store is another one")
+
+    warned = well(order=seen("order", warnings=(silent,))).concerns[0]
+    stored = well(coupon=lost).concerns[0]
+
+    assert warned.next_step.startswith("see why point_svc is silent")
+    assert warned.commands[0] == "curl -s http://point/readyz"
+    assert stored.commands == ("just rebuild coupon",)
+
+
+def test_the_sentence_says_the_cause_and_the_command_and_leaves_all_else_to_the_list() -> None:
+    lost = _lost("coupon", "4f" * 16 + "@12", 11_283, 43_586)
+    old = seen("coupon", 'saga_ready{reason="log_lost"} 0', not_ready=f"no session with the broker: {lost}")
+    late = seen("order", "saga_orders_pending 3\nsaga_oldest_pending_order_age_seconds 41")
+
+    found = well(coupon=old, order=late)
+
+    cause, more, waits = found.sentence.partition(" (just rebuild coupon); meanwhile ")
+    assert cause.endswith("but the log has not: this store is another one, or lost its newest records")
+    assert more
+    assert waits == "3 orders are in flight, the oldest for 41 s."
+    assert found.concerns[0].what.endswith(str(lost)), "whole"
+
+
+def test_no_cause_makes_the_sentence_long() -> None:
+    endless = "the broker cannot be reached, " * 50
+    found = well(coupon=seen("coupon", not_ready=endless))
+
+    assert len(found.sentence) < 400
+    assert found.sentence.startswith("coupon_svc is not ready: the broker cannot be reached, the broker")
+    assert "… (curl -s http://coupon/readyz)" in found.sentence
+    assert found.concerns[0].what.endswith(endless)
 
 
 def test_what_all_services_warn_of_is_one_concern() -> None:

@@ -1,0 +1,28 @@
+"""When a service accepts from a socket that its starter holds: once it can take orders."""
+
+import asyncio
+import socket
+from typing import Final
+
+from infra.aio import wait
+from infra.http.server import Server
+from infra.listening import is_held
+from infra.process.runtime import Runtime
+
+ACCEPT_WITHIN_S: Final = 5.0
+"""So long connections wait for a session with the broker at most; then they get an answer, such as 503, without it."""
+LOOK_EVERY_S: Final = 0.02
+
+
+async def serve(server: Server, listener: socket.socket, runtime: Runtime, within_s: float = ACCEPT_WITHIN_S) -> None:
+    """Serve, from a held socket as soon as the broker is no trouble, or after `within_s` seconds.
+
+    Until then connections wait in the system's queue. If the process is to end before, this accepts none of them: the
+    next process finds them in the socket.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + within_s
+    while is_held() and runtime.broker.trouble is not None and loop.time() < until:
+        if await wait(runtime.closing, LOOK_EVERY_S):
+            return
+    await server.serve([listener])

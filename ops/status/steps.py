@@ -1,0 +1,136 @@
+"""What to do about each kind of warning, and about each reason for which a service is not ready.
+
+The tables of docs/runbook.md say the same: tests hold one to the other.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from infra.process.measures import CLOCK
+from ops.status.concern import Concern
+from ops.status.seen import SeenService
+
+RUNBOOK: Final = "docs/runbook.md"
+
+
+class Step(NamedTuple):
+    """What to do, the section of the runbook that has more, and commands.
+
+    In commands and in what to do, `{name}` is the service that is meant, and `{url}` its base URL.
+    """
+
+    what_to_do: str
+    section: str
+    commands: tuple[str, ...]
+
+
+WARNINGS: Final[Mapping[str, Step]] = {
+    "… consumes nothing: …": Step(
+        "resume its consumer, or mend what is said here", "SagaConsumerBehind", ("just nats-cli-consumers",)
+    ),
+    "…: the broker denies its user what is needed: …": Step(
+        "grant it at the broker; {name}_svc then stops to say this", "SagaPermissionDenied", ("curl -s {url}/readyz",)
+    ),
+    "… has … dead letters, …": Step("redrive or drop them", "SagaDeadLetters", ("just dlq ls",)),
+    "an older generation of EVENTS is not sealed …": Step(
+        "start the keeper, or end who publishes into it",
+        "SagaGenerationUnsealed",
+        ("just stream ls", "just stream keeper"),
+    ),
+    "… has not rolled over, though …": Step(
+        "make the next generation, and start the keeper",
+        "SagaRollOverOverdue",
+        ("just stream roll", "just stream keeper"),
+    ),
+    "the broker takes no more facts …": Step(
+        "archive the sealed generations, or give the broker more room", "The room of the broker", ("just archive",)
+    ),
+    "newer code …": Step("install the newer version again", "Facts of newer code", ("just audit",)),
+    "… streams cannot be read; …": Step("find out what is damaged", "Streams that cannot be read", ("just audit",)),
+    "the archive's bucket …": Step(
+        "mend the way to the bucket", "The bucket of the archive", ("curl -s {url}/readyz",)
+    ),
+    "this system was never audited…": Step("audit it now, and once a day", "SagaNeverAudited", ("just audit",)),
+    "…_svc has not answered since …": Step(
+        "see why {name}_svc is silent; the orders go on once it answers",
+        "SagaOrdersLate",
+        ("curl -s {url}/readyz", "just roll"),
+    ),
+    "new orders are refused since …": Step(
+        "see why; clients may repeat them",
+        "SagaOrdersRefused",
+        ("curl -s {url}/metrics | grep saga_orders_refused_total",),
+    ),
+    f"{CLOCK}…": Step("set the clock; orders and facts are not lost", "SagaClockBackward", ("date -u",)),
+}
+"""By the words of the warning; … is any text."""
+
+NOT_READY: Final[Mapping[str, Step]] = {
+    "store": Step("mend the store, as is said here", "SagaNotReady", ("curl -s {url}/readyz",)),
+    "log_lost": Step(
+        "put the right store of {name}_svc back, or stop {name}_svc, rebuild its store, and start it",
+        "SagaNotReady",
+        ("just rebuild {name}",),
+    ),
+    "stream_full": Step("make the next generation", "SagaStreamFilling", ("just stream roll", "just stream keeper")),
+    "consumer": Step("resume the consumer, as is said here", "SagaConsumerBehind", ("just nats-cli-consumers",)),
+    "relay": Step(
+        "see the broker's log; make room on its disk and restart it", "SagaRelayBehind", ("just nats-cli-stream",)
+    ),
+    "relay_catching_up": Step(
+        "wait: {name}_svc publishes what the stream lacks", "SagaNotReady", ("curl -s {url}/readyz",)
+    ),
+}
+"""By the reason of `saga_ready`, causes before their effects. That of all services, `broker`, is none of one."""
+
+STORES: Final[Mapping[str, Step]] = {
+    "…just rebuild …": Step(
+        "stop {name}_svc, put the right store back or rebuild it, and start it",
+        "SagaNotReady",
+        ("just rebuild {name}",),
+    ),
+    "…disk is full…": Step("make room on the disk of the store", "SagaDiskFillsSoon", ("df -h .",)),
+}
+"""By the words of what is wrong with a store: what is more to the point than the step for all stores."""
+
+UNKNOWN: Final = Step("see what it says, and its log", "Runbook", ("curl -s {url}/readyz",))
+"""For words of another version."""
+
+
+def about_warning(text: str, seen: SeenService, services: Sequence[SeenService]) -> Concern:
+    """Return the concern for this warning of `seen`, one of `services`: it may be about another one of them."""
+    meant = next((one for one in services if text.startswith(f"{one.name} ")), seen)
+    return _concern(text, _of_words(WARNINGS, text, UNKNOWN), meant)
+
+
+def about_not_ready(seen: SeenService) -> Concern:
+    """Return the concern for a service that is not ready, and not for want of the broker."""
+    missing = {one.labels.get("reason") for one in seen.samples.of("saga_ready") if one.value == 0}
+    reason = next((reason for reason in NOT_READY if reason in missing), "store")
+    step = NOT_READY[reason]
+    if reason == "store":
+        step = _of_words(STORES, seen.not_ready, step)
+    return _concern(f"{seen.name} is not ready: {seen.not_ready}", step, seen)
+
+
+def _of_words(table: Mapping[str, Step], text: str, other: Step) -> Step:
+    return next((step for words, step in table.items() if fits(words, text)), other)
+
+
+def fits(words: str, text: str) -> bool:
+    """Return whether the text is one of these words of a table, in which … is any text."""
+    return re.match(re.escape(words).replace("…", ".*"), text, re.DOTALL) is not None
+
+
+def place(heading: str) -> str:
+    """Return the place of the runbook's section with this heading."""
+    return f"{RUNBOOK}#{heading.lower().replace(' ', '-')}"
+
+
+def _concern(text: str, step: Step, seen: SeenService) -> Concern:
+    name, url = seen.service.name, seen.service.url
+    told = step.what_to_do.format(name=name, url=url)
+    return Concern(
+        text, f"{told}: {place(step.section)}", tuple(command.format(name=name, url=url) for command in step.commands)
+    )

@@ -12,6 +12,7 @@ from infra.usage import EXIT_USAGE
 from ops.cli import EXIT_FINDING, SEQUENCE, end, ending_well, timeout_option
 from ops.client import GOOD, ask, problem, services
 from ops.dlq import dead_letters as dead
+from ops.dlq.waiting import as_they_wait, waits
 from ops.errors import Found
 from ops.output import cell, print_json, print_out
 
@@ -33,6 +34,7 @@ def ls(*, as_json: bool) -> None:
     """List the dead letters of all services in the stream DEAD. Exit code: 0 there are none, 1 there are some."""
     found = asyncio.run(dead.all_of(os.environ))
     notes = asyncio.run(dead.notes(os.environ)) if found else {}
+    found = as_they_wait(found)
     if as_json:
         print_json([dead.as_json(letter, notes.get(letter.sequence)) for letter in found])
     elif found:
@@ -54,7 +56,7 @@ def show(sequence: int, *, as_json: bool) -> None:
 
     Also how often it was redriven in vain, and when and why the last time. Exit code 1: there is none.
     """
-    found = _letter(sequence)
+    found = _as_it_waits(_letter(sequence))
     note = asyncio.run(dead.notes(os.environ)).get(sequence)
     if as_json:
         print_json(dead.as_json(found, note))
@@ -117,10 +119,10 @@ def redrive(
 def drop(sequence: int, *, yes: bool, as_json: bool, timeout: float) -> None:
     """Delete the dead letter with this SEQUENCE, without handling its message. Later dead letters stay.
 
-    Without --yes it is only shown. With it the service must run. The fact itself stays in EVENTS and in the log of
-    the service that said it.
+    Those of its key that waited behind it are handled by a redrive alone. Without --yes it is only shown. With it the
+    service must run. The fact itself stays in EVENTS and in the log of the service that said it.
     """
-    found = _letter(sequence)
+    found = _as_it_waits(_letter(sequence))
     if not yes:
         if as_json:
             print_json({**dead.as_json(found), "dropped": False})
@@ -132,7 +134,27 @@ def drop(sequence: int, *, yes: bool, as_json: bool, timeout: float) -> None:
     if as_json:
         print_json({**dead.as_json(found), "dropped": True, "left": left})
         return
-    print_out(f"dropped {sequence}; {found.consumer} has {left} more dead letters of {cell(found.key)}")
+    print_out(f"dropped {sequence}; {_what_is_left(found, left)}")
+
+
+def _what_is_left(dropped: DeadLetter, left: int) -> str:
+    """Return how many dead letters of its key are left, in words; or the next step, if nothing else handles them."""
+    first = next(iter(_of_key(dropped)), None)
+    if first is not None and first.sequence > dropped.sequence and waits(first):
+        return f"{first.sequence} waited behind it: just dlq redrive {first.sequence} --yes"
+    return f"{dropped.consumer} has {left} more dead letters of {cell(dropped.key)}"
+
+
+def _as_it_waits(letter: DeadLetter) -> DeadLetter:
+    """Return it with the words of `as_they_wait`."""
+    of_key = _of_key(letter) if waits(letter) else []
+    return next((one for one in as_they_wait(of_key) if one.sequence == letter.sequence), letter)
+
+
+def _of_key(letter: DeadLetter) -> list[DeadLetter]:
+    """Read the dead letters of this one's key and consumer."""
+    found = asyncio.run(dead.all_of(os.environ))  # a key may have the wildcards of a subject
+    return [one for one in found if (one.consumer, one.key) == (letter.consumer, letter.key)]
 
 
 def _letter(sequence: int) -> DeadLetter:

@@ -149,9 +149,12 @@ async def test_what_is_dropped_is_gone_and_what_was_behind_it_can_be_redriven(st
     dropped = await orders(stocked, "dlq", "drop", str(poison.sequence), "--yes")
     assert (dropped.returncode, dropped.stdout) == (
         0,
-        f"dropped {poison.sequence}; point has 1 more dead letters of {order_id}\n",
+        f"dropped {poison.sequence}; {behind.sequence} waited behind it: just dlq redrive {behind.sequence} --yes\n",
     )
     assert await letters(stocked) == [behind]
+    gone = f"waited behind {poison.sequence}, which is gone: redrive it"
+    assert gone in (await orders(stocked, "dlq", "ls")).stdout
+    assert gone in (await orders(stocked, "dlq", "show", str(behind.sequence))).stdout
     again = await orders(stocked, "dlq", "drop", str(poison.sequence), "--yes")
     assert (again.returncode, again.stderr) == (1, f"there is no dead letter {poison.sequence}\n")
 

@@ -109,40 +109,50 @@ def redrive(
 
 
 @command.command("drop")
-@click.argument("sequence", type=SEQUENCE)
+@click.argument("sequences", type=SEQUENCE, nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Do it.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="For machines: the dead letter, and how many of its key are left."
+    "--json", "as_json", is_flag=True, help="For machines: the dead letters, and how many of each key are left."
 )
 @timeout_option(dead.TIMEOUT_S)
 @ending_well
-def drop(sequence: int, *, yes: bool, as_json: bool, timeout: float) -> None:
-    """Delete the dead letter with this SEQUENCE, without handling its message. Later dead letters stay.
+def drop(sequences: tuple[int, ...], *, yes: bool, as_json: bool, timeout: float) -> None:
+    """Delete the dead letters with these SEQUENCES, without handling their messages. Later dead letters stay.
 
-    Those of its key that waited behind it are handled by a redrive alone. Without --yes it is only shown. With it the
-    service must run. The fact itself stays in EVENTS and in the log of the service that said it.
+    Those of a key that waited behind one are handled by a redrive alone. Without --yes they are only shown. With it the
+    services must run. One that gives no answer ends the command: what was dropped before is printed, also with --json.
+    The facts themselves stay in EVENTS and in the logs of the services that said them.
     """
-    found = _as_it_waits(_letter(sequence))
-    if not yes:
+    wanted = [_as_it_waits(_letter(sequence)) for sequence in dict.fromkeys(sequences)]
+    told: list[dict[str, Any]] = []
+    try:
+        for letter in wanted:
+            left = _dropped(letter, timeout) if yes else None
+            told.append({**dead.as_json(letter), "dropped": yes} | ({} if left is None else {"left": left}))
+            if not as_json:
+                print_out(f"{dead.lines(letter)}\n" if left is None else _after(letter, left))
+    finally:
         if as_json:
-            print_json({**dead.as_json(found), "dropped": False})
-            return
-        print_out(f"{dead.lines(found)}\n\nnothing was changed; with --yes this dead letter is dropped")
-        return
-    body = {"consumer": found.consumer, "key": found.key, "sequence": sequence}
-    left = _ask(found.consumer, "drop", body, timeout)["left"]
-    if as_json:
-        print_json({**dead.as_json(found), "dropped": True, "left": left})
-        return
-    print_out(f"dropped {sequence}; {_what_is_left(found, left)}")
+            print_json(told)
+    if not yes and not as_json:
+        print_out("nothing was changed; with --yes they are dropped")
 
 
-def _what_is_left(dropped: DeadLetter, left: int) -> str:
-    """Return how many dead letters of its key are left, in words; or the next step, if nothing else handles them."""
+def _dropped(letter: DeadLetter, timeout: float) -> int:
+    """Have its service drop this dead letter; return how many of its key are left. Raises as `_ask` does."""
+    body = {"consumer": letter.consumer, "key": letter.key, "sequence": letter.sequence}
+    left: int = _ask(letter.consumer, "drop", body, timeout)["left"]
+    return left
+
+
+def _after(dropped: DeadLetter, left: int) -> str:
+    """Say that it is dropped, and how many of its key are left; or the next step, if nothing else handles those."""
     first = next(iter(_of_key(dropped)), None)
     if first is not None and first.sequence > dropped.sequence and waits(first):
-        return f"{first.sequence} waited behind it: just dlq redrive {first.sequence} --yes"
-    return f"{dropped.consumer} has {left} more dead letters of {cell(dropped.key)}"
+        then = f"{first.sequence} waited behind it: just dlq redrive {first.sequence} --yes"
+    else:
+        then = f"{dropped.consumer} has {left} more dead letters of {cell(dropped.key)}"
+    return f"dropped {dropped.sequence}; {then}"
 
 
 def _as_it_waits(letter: DeadLetter) -> DeadLetter:

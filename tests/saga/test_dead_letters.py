@@ -163,6 +163,26 @@ async def test_what_is_dropped_is_gone_and_what_was_behind_it_can_be_redriven(st
     assert await depths(stocked, "point") == {"point": 0}
 
 
+async def test_several_are_dropped_at_once(stocked: Shop) -> None:
+    for key in ("here", "there", "elsewhere"):
+        await say(stocked, f"coupon.used.{key}", b"[]")
+    first, second, third = await until_parked(stocked, 3)
+    numbers = [str(one.sequence) for one in (first, second, first)]
+
+    shown = await told(stocked, "dlq", "drop", *numbers)
+    assert [(one["sequence"], one["dropped"]) for one in shown] == [(first.sequence, False), (second.sequence, False)]
+    unknown = await orders(stocked, "dlq", "drop", *numbers, str(third.sequence + 1), "--yes")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert await letters(stocked) == [first, second, third]
+
+    dropped = await orders(stocked, "dlq", "drop", *numbers, "--yes")
+    assert (dropped.returncode, dropped.stdout.count("dropped ")) == (0, 2)
+    assert await letters(stocked) == [third]
+    (last,) = await told(stocked, "dlq", "drop", str(third.sequence), "--yes")
+    assert (last["sequence"], last["dropped"], last["left"]) == (third.sequence, True, 0)
+    assert await letters(stocked) == []
+
+
 async def test_the_list_and_one_letter_for_people_and_machines(stocked: Shop) -> None:
     nothing = await orders(stocked, "dlq", "ls")
     assert (nothing.returncode, nothing.stdout) == (0, "no dead letters\n")

@@ -12,7 +12,7 @@ from infra.usage import EXIT_USAGE
 from ops.cli import EXIT_FINDING, SEQUENCE, end, ending_well, timeout_option
 from ops.client import GOOD, ask, problem, services
 from ops.dlq import dead_letters as dead
-from ops.dlq.waiting import as_they_wait, waits
+from ops.dlq.waiting import as_waiting, waits
 from ops.errors import Found
 from ops.output import cell, print_json, print_out
 
@@ -34,7 +34,7 @@ def ls(*, as_json: bool) -> None:
     """List the dead letters of all services in the stream DEAD. Exit code: 0 there are none, 1 there are some."""
     found = asyncio.run(dead.all_of(os.environ))
     notes = asyncio.run(dead.notes(os.environ)) if found else {}
-    found = as_they_wait(found)
+    found = as_waiting(found)
     if as_json:
         print_json([dead.as_json(letter, notes.get(letter.sequence)) for letter in found])
     elif found:
@@ -156,9 +156,9 @@ def _after(dropped: DeadLetter, left: int) -> str:
 
 
 def _as_it_waits(letter: DeadLetter) -> DeadLetter:
-    """Return it with the words of `as_they_wait`."""
+    """Return it with the words of `as_waiting`."""
     of_key = _of_key(letter) if waits(letter) else []
-    return next((one for one in as_they_wait(of_key) if one.sequence == letter.sequence), letter)
+    return next((one for one in as_waiting(of_key) if one.sequence == letter.sequence), letter)
 
 
 def _of_key(letter: DeadLetter) -> list[DeadLetter]:

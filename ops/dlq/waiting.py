@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from infra.consuming.dead_letter import WAITS, DeadLetter
 
 
-def as_they_wait(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
+def as_waiting(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
     """Return these dead letters, in whose order each key's first one that is left comes first.
 
     The error of one that waits names that first one. If it is that first one itself, nothing will handle it by itself,

@@ -23,7 +23,7 @@ from ops.dashboard.dead_letter_groups import DeadLetterKey, error_class, grouped
 from ops.dashboard.redrive import AT_ONCE, MOST_KEPT, KeyOutcome, Operations, Redriver
 from ops.dlq import dead_letters
 from ops.dlq.command import _ask, command
-from ops.dlq.waiting import as_they_wait
+from ops.dlq.waiting import as_waiting
 from ops.errors import Unreachable
 from tests.ops.asking import orders, told
 from tests.ops.boards import Board, words
@@ -76,8 +76,8 @@ def test_what_waits_says_behind_which_dead_letter_that_is_left() -> None:
     waiting: dict[str, Any] = {"error": "waits behind 1", "attempts": 0, "stack": ""}
     left = [letter(3, **waiting), letter(4, key="o2"), letter(5, "coupon"), letter(6, **waiting)]
 
-    assert [one.error for one in as_they_wait([letter(1), *left])[1:]] == [one.error for one in left]
-    assert [one.error for one in as_they_wait(left)] == [
+    assert [one.error for one in as_waiting([letter(1), *left])[1:]] == [one.error for one in left]
+    assert [one.error for one in as_waiting(left)] == [
         "waited behind 1, which is gone: redrive it",
         "ValueError: no",
         "ValueError: no",

@@ -14,14 +14,19 @@ from contracts import OrderCanceled
 from contracts.fact import DECODE_ERRORS
 from contracts.newer import NEXT_STEP
 from contracts.origin import ForeignMessage, origin
+from contracts.spans import CANCELED
 from contracts.wire import COMPENSATIONS, FACTS, NAMES, STEPS, said_by, why_newer
+from infra.broker.stored import StoredMessage
 from infra.timestamps import now
 from infra.tracing.otlp_json import as_otlp
 from ops import newer, otlp, reading
 from ops.cli import ID, TIMES, WholeNumber, ending_well
 from ops.details import FactBody, PlacedOrder, detail, fact_body, heading, known, line_text
 from ops.errors import Found
+from ops.flow.command import parts
 from ops.output import cell, escaped_json, print_line, print_out
+from ops.seen_facts import seen_fact
+from ops.waits import due
 
 _STEPS: Final = STEPS.awaited + STEPS.following
 STOPPING: Final = frozenset(
@@ -81,10 +86,19 @@ async def trace(stream: reading.Stream, order_id: str, unknown: Sequence[str] = 
         return Trace([], foreign)
     order = _order(found)
     seen: set[str] = set()
+    return Trace([_line(message, order, seen) for message in found], foreign, _heading(order_id, found))
+
+
+def _heading(order_id: str, found: Sequence[reading.Read]) -> list[str]:
+    """Return the order in lines; of a canceled one that is not compensated, they say so, and who owes what."""
     facts = [fact for message in found if (fact := known(message.body)) is not None]
-    return Trace(
-        [_line(message, order, seen) for message in found], foreign, [*map(line_text, heading(order_id, facts))]
-    )
+    first, *others = map(line_text, heading(order_id, facts))
+    seen = [seen_fact(StoredMessage(one.sequence, one.subject, one.body, one.head, one.stored_ns)) for one in found]
+    if not any(fact.name == CANCELED for fact in seen):
+        return [first, *others]
+    owed = due([fact for fact in seen if fact.name in OF_ORDER], parts())
+    not_compensated = "; not compensated yet" if owed else ""
+    return [f"{first}{not_compensated}", *others, *(f"waits for {one.words}" for one in owed)]
 
 
 def _order(own: Sequence[reading.Read]) -> PlacedOrder | None:
@@ -340,9 +354,10 @@ def command(
 ) -> None:
     """Show what happened to ORDER_ID: its facts across all services, in the order of the stream.
 
-    First the order: its end and the reason, its customer, when it was placed, what it asked for, its amounts. Then a
-    line for each fact: milliseconds since the order was placed, the service that said it, its amount or reason, and the
-    fact it answers. Compensations are red; a repeat in the stream is marked. POST /orders answers with the order's id.
+    First the order: its end and the reason, its customer, when it was placed, what it asked for, its amounts; and if it
+    is canceled and not compensated, what it waits for. Then a line for each fact: milliseconds since the order was
+    placed, the service that said it, its amount or reason, and the fact it answers. Compensations are red; a repeat in
+    the stream is marked. POST /orders answers with the order's id.
 
     With --otlp any order, however old, becomes a trace for OpenTelemetry. Its ids are those of the live trace.
     """

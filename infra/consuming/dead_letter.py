@@ -11,6 +11,8 @@ from infra.settings import Settings
 
 DEAD: Final = "DEAD"
 PREFIX: Final = "dead"
+WAITS: Final = "waits behind "
+"""How the error of a message that was not tried begins; then comes the sequence of its key's first dead letter."""
 MAX_BYTES: Final = 1 << 30
 
 

@@ -19,7 +19,7 @@ from infra.broker.connection import CONNECT_TIMEOUT_S
 from infra.broker.errors import ConnectionLost, ConsumerFailed
 from infra.broker.stored import stored_message
 from infra.broker.streams import KEEPS, check_message_size, compare
-from infra.consuming.dead_letter import DEAD, ERRORS, PREFIX, DeadLetter, kind_of, stream_config
+from infra.consuming.dead_letter import DEAD, ERRORS, PREFIX, WAITS, DeadLetter, kind_of, stream_config
 from infra.consuming.dead_letter_message import (
     LARGEST_MESSAGE,
     MAX_BODY,
@@ -151,7 +151,7 @@ class DeadLetters:
             key=delivery.key,
             at=self._clock(),
             attempts=attempts,
-            error=error_text(error) if error else f"waits behind {ahead[0].sequence}",
+            error=error_text(error) if error else f"{WAITS}{ahead[0].sequence}",
             stack=traceback_text(error) if error else "",
             subject=delivery.subject,
             fact_id=delivery.fact_id,

@@ -5,7 +5,7 @@ answers are counted, not judged.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
@@ -15,6 +15,7 @@ import msgspec
 from contracts.fact import DECODE_ERRORS
 from contracts.ids import is_id
 from infra.core.decider import category
+from infra.local.readiness import why_not_ready
 from ops.audit.cut import Cut, ServiceLogs
 from ops.audit.report import Answers
 from ops.client import GOOD, ServiceAddress, ServiceRequest, UnexpectedAnswer, ask_with, http_client
@@ -45,12 +46,13 @@ class _Body(msgspec.Struct):
 class AnswerOptions(NamedTuple):
     """Where the services are that are asked, about up to `most` streams each, and how long to wait for an answer.
 
-    The services of all logs are asked: `services` must have the address of each.
+    The services of all logs are asked: `services` must have the address of each. `ready`: only those that are ready.
     """
 
     services: Mapping[str, ServiceAddress]
     most: int
     timeout_s: float
+    ready: bool = False
 
 
 async def ask(how: AnswerOptions, logs: ServiceLogs, cut: Cut, checker: Checker, watch: Watch) -> tuple[Live, Answers]:
@@ -59,8 +61,10 @@ async def ask(how: AnswerOptions, logs: ServiceLogs, cut: Cut, checker: Checker,
     Call it once `checker` has taken all facts up to the cut. Returns the comparable answers, and how many were
     comparable or not. Raises Unreachable if a service gives no answer in time, or one that cannot be used; StoreError.
     """
-    streams = [stream for name in logs for stream in await _busy(logs, cut, name, how.most)]
-    watch.begins(f"asking {', '.join(f'{name}_svc' for name in logs)}", len(streams))
+    not_asked = await _not_ready(how.services, logs) if how.ready else []
+    names = [name for name in logs if name not in not_asked]
+    streams = [stream for name in names for stream in await _busy(logs, cut, name, how.most)]
+    watch.begins(f"asking {', '.join(f'{name}_svc' for name in names)}", len(streams))
     known = {stream: checker.facts.last_version(stream) for stream, _ in streams}
     at_a_time = asyncio.Semaphore(AT_A_TIME)
     async with http_client() as http:
@@ -96,7 +100,13 @@ async def ask(how: AnswerOptions, logs: ServiceLogs, cut: Cut, checker: Checker,
         elif stream not in moved_on:
             seen[category(stream)][stream.partition("-")[2]] = one
     live = Live(seen["product"], seen["account"], seen["coupon"], seen["order"])
-    return live, Answers(len(streams) - len(moved_on) - newer, len(moved_on), newer)
+    return live, Answers(len(streams) - len(moved_on) - newer, len(moved_on), newer, not_asked)
+
+
+async def _not_ready(services: Mapping[str, ServiceAddress], names: Iterable[str]) -> list[str]:
+    """Ask the services of these names whether they are ready, and return the names of those that are not."""
+    why = {name: await asyncio.to_thread(why_not_ready, services[name].url) for name in names}
+    return [name for name, wrong in why.items() if wrong is not None]
 
 
 async def _busy(logs: ServiceLogs, cut: Cut, service: str, most: int) -> Sequence[tuple[str, str | None]]:

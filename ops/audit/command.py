@@ -68,7 +68,8 @@ class MessageSequence(click.ParamType[str]):
     multiple=True,
     type=MessageSequence(),
     metavar="SEQUENCE",
-    help="This message of the stream is foreign, and known: it is no finding any more. `all`: every one found.",
+    help="This message of the stream is foreign, and known: it is no finding any more. `all`: every one found. "
+    "Services that are not ready are not asked then.",
 )
 @click.option(
     "--against",
@@ -162,6 +163,8 @@ def show(made: AuditReport, path: Path) -> None:
             counts.add_row(kind, f"{number:,}")
     counts.add_row("answers compared", f"{made.answers.compared:,} ({made.answers.moved_on:,} had moved on)")
     print_out(counts)
+    for name in made.answers.not_asked:
+        print_out(f"not asked: {name}_svc, as it is not ready")
     _show_newer(made.newer_code)
     if made.since is not None:
         print_out(f"Everything before {made.since.made_at.isoformat()} is unchanged since it was audited.")

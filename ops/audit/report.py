@@ -67,12 +67,14 @@ class AuditedStream(Struct):
 class Answers(Struct):
     """How many answers of services were compared; and how many not, because their subject changed after the cut.
 
-    `newer`: how many were refused, because newer code recorded a fact of their subject.
+    `newer`: how many were refused, because newer code recorded a fact of their subject. `not_asked`: the services that
+    were not asked, because they were not ready.
     """
 
     compared: int = 0
     moved_on: int = 0
     newer: int = 0
+    not_asked: list[str] = []
 
 
 class NewerCode(Struct):

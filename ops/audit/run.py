@@ -42,8 +42,8 @@ class Options(NamedTuple):
     check each store's whole file, and compare each file of the archive with its checksum. `against`: an earlier report
     that must still hold; None: the last one in `folder`, if its verdict is `good`. `answers`: the most subjects of each
     kind that the services are asked about; 0: none. `backup`: the stream is a restored backup, which may end before the
-    logs. `foreign`: sequences of EVENTS that a person has judged to be foreign messages, or `all`. `timeout_s`: the
-    longest wait for a service's answer.
+    logs. `foreign`: sequences of EVENTS that a person has judged to be foreign messages, or `all`; with any, services
+    that are not ready are not asked. `timeout_s`: the longest wait for a service's answer.
     """
 
     folder: Path
@@ -148,9 +148,9 @@ class _Audit:
         """
         checker, chains = work.checker, work.chains
         await self._feed(now, work)
-        live, asked = None, Answers()
-        if self._options.answers:
-            how = AnswerOptions(services(self._env), self._options.answers, self._options.timeout_s)
+        live, asked, options = None, Answers(), self._options
+        if options.answers:  # a forged fact stops a service until this very audit has acknowledged it
+            how = AnswerOptions(services(self._env), options.answers, options.timeout_s, ready=bool(options.foreign))
             live, asked = await answers.ask(how, self._logs, now, checker, self._watch)
         damaged = await self._damaged() if self._options.full else []
         if self._options.backup:

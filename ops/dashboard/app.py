@@ -15,7 +15,7 @@ from ops.dashboard.dead_letter_routes import MAX_FORM_BYTES, dead_letter_routes
 from ops.dashboard.facts import OrderReader
 from ops.dashboard.finding import Finder
 from ops.dashboard.list_routes import list_routes
-from ops.dashboard.logs import fact_in_log, facts_in_logs
+from ops.dashboard.logs import fact_in_log
 from ops.dashboard.order import FlowTables
 from ops.dashboard.order_routes import OrderBoard, order_routes
 from ops.dashboard.poller import Poller
@@ -25,6 +25,7 @@ from ops.dashboard.searches import LogSearch
 from ops.dashboard.stream import ALL_LETTERS, StreamReader
 from ops.flow.command import parts
 from ops.fold import aggregates
+from ops.seen_facts import facts_in_logs
 from ops.status.seen import look
 
 ANSWER_S: Final = 2.0

@@ -21,6 +21,7 @@ from ops.dashboard.poller import Poller
 from ops.dashboard.redrive import Operation, Operations, Redriver
 from ops.dashboard.routes import AnyRequest
 from ops.dashboard.stream import ALL_LETTERS, MOST_LETTERS, StreamReader
+from ops.dlq.waiting import as_waiting
 
 LOOK_S: Final = 0.1
 LONG_LOOK_S: Final = 1.0
@@ -59,7 +60,7 @@ def dead_letter_routes(
         found = await stream.dead_letters(ALL_LETTERS, whole=True)
         return page(
             "dead_letters.html",
-            groups=grouped(found),
+            groups=grouped(as_waiting(found)),
             notes=await stream.redrives() if found else {},
             most=MOST_LETTERS if len(found) == MOST_LETTERS else None,
             chosen=request.query_params.get("choose") != "none",

@@ -11,17 +11,17 @@ from infra.broker.consumers import consumer_name
 from infra.consuming.dead_letter import DeadLetter
 from infra.core.decider import Aggregates, category
 from ops.at import shown_state
-from ops.dashboard.facts import SeenFact
 from ops.dashboard.lifelines import Drawing, FactRow, Hearer, draw
 from ops.dashboard.poller import STEPS_TAKEN, Snapshot
 from ops.dashboard.to_copy import commands
-from ops.dashboard.waits import Due, canceled_by_newer_code, due, finished, to_come
 from ops.details import HeadingLine, heading
 from ops.flow.choreography import Part
+from ops.seen_facts import SeenFact
 from ops.status.concern import duration
 from ops.status.figures import buckets_since, quantile
 from ops.status.seen import Samples
 from ops.trace import STOPPING
+from ops.waits import Due, canceled_by_newer_code, due, finished, to_come
 
 
 class FlowTables(NamedTuple):

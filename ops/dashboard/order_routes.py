@@ -16,15 +16,16 @@ from infra.consuming.dead_letter import PREFIX, DeadLetter
 from infra.http.problems import Problem
 from infra.timestamps import now
 from ops.dashboard import live
-from ops.dashboard.facts import OrderReader, SeenFact
+from ops.dashboard.facts import OrderReader
 from ops.dashboard.order import FlowTables, ShownOrder, order_page
 from ops.dashboard.pages import page, render
 from ops.dashboard.poller import Poller
 from ops.dashboard.routes import FIRST_S, AnyRequest
 from ops.dashboard.stream import StreamReader
 from ops.dashboard.to_copy import trace_address
-from ops.dashboard.waits import due
 from ops.errors import Unreachable
+from ops.seen_facts import SeenFact
+from ops.waits import due
 
 LOOK_S: Final = 0.25
 """Between two looks at the stream while the page of an order that is not over is open."""

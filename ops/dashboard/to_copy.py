@@ -8,7 +8,7 @@ from infra.broker.numbering import generation_of, stream_of_sequence
 from infra.core.decider import category
 from infra.local.dashboard import TRACE_ID
 from ops.at import WORDS
-from ops.dashboard.facts import SeenFact
+from ops.seen_facts import SeenFact
 from ops.trace import STOPPING
 
 

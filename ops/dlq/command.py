@@ -12,6 +12,7 @@ from infra.usage import EXIT_USAGE
 from ops.cli import EXIT_FINDING, SEQUENCE, end, ending_well, timeout_option
 from ops.client import GOOD, ask, problem, services
 from ops.dlq import dead_letters as dead
+from ops.dlq.waiting import as_waiting, waits
 from ops.errors import Found
 from ops.output import cell, print_json, print_out
 
@@ -33,12 +34,12 @@ def ls(*, as_json: bool) -> None:
     """List the dead letters of all services in the stream DEAD. Exit code: 0 there are none, 1 there are some."""
     found = asyncio.run(dead.all_of(os.environ))
     notes = asyncio.run(dead.notes(os.environ)) if found else {}
+    found = as_waiting(found)
     if as_json:
         print_json([dead.as_json(letter, notes.get(letter.sequence)) for letter in found])
     elif found:
         print_out(dead.table(found, notes))
-        keys = {(letter.consumer, letter.key) for letter in found}
-        print_out(f"{len(found)} dead letters of {len(keys)} keys; later messages of a key wait with it")
+        print_out(dead.how_many(found))
     else:
         print_out("no dead letters")
     if found:
@@ -54,7 +55,7 @@ def show(sequence: int, *, as_json: bool) -> None:
 
     Also how often it was redriven in vain, and when and why the last time. Exit code 1: there is none.
     """
-    found = _letter(sequence)
+    found = _as_it_waits(_letter(sequence))
     note = asyncio.run(dead.notes(os.environ)).get(sequence)
     if as_json:
         print_json(dead.as_json(found, note))
@@ -107,32 +108,62 @@ def redrive(
 
 
 @command.command("drop")
-@click.argument("sequence", type=SEQUENCE)
+@click.argument("sequences", type=SEQUENCE, nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Do it.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="For machines: the dead letter, and how many of its key are left."
+    "--json", "as_json", is_flag=True, help="For machines: the dead letters, and how many of each key are left."
 )
 @timeout_option(dead.TIMEOUT_S)
 @ending_well
-def drop(sequence: int, *, yes: bool, as_json: bool, timeout: float) -> None:
-    """Delete the dead letter with this SEQUENCE, without handling its message. Later dead letters stay.
+def drop(sequences: tuple[int, ...], *, yes: bool, as_json: bool, timeout: float) -> None:
+    """Delete the dead letters with these SEQUENCES, without handling their messages. Later dead letters stay.
 
-    Without --yes it is only shown. With it the service must run. The fact itself stays in EVENTS and in the log of
-    the service that said it.
+    Those of a key that waited behind one are handled by a redrive alone. Without --yes they are only shown. With it the
+    services must run. One that gives no answer ends the command: what was dropped before is printed, also with --json.
+    The facts themselves stay in EVENTS and in the logs of the services that said them.
     """
-    found = _letter(sequence)
-    if not yes:
+    wanted = [_as_it_waits(_letter(sequence)) for sequence in dict.fromkeys(sequences)]
+    told: list[dict[str, Any]] = []
+    try:
+        for letter in wanted:
+            left = _dropped(letter, timeout) if yes else None
+            told.append({**dead.as_json(letter), "dropped": yes} | ({} if left is None else {"left": left}))
+            if not as_json:
+                print_out(f"{dead.lines(letter)}\n" if left is None else _after(letter, left))
+    finally:
         if as_json:
-            print_json({**dead.as_json(found), "dropped": False})
-            return
-        print_out(f"{dead.lines(found)}\n\nnothing was changed; with --yes this dead letter is dropped")
-        return
-    body = {"consumer": found.consumer, "key": found.key, "sequence": sequence}
-    left = _ask(found.consumer, "drop", body, timeout)["left"]
-    if as_json:
-        print_json({**dead.as_json(found), "dropped": True, "left": left})
-        return
-    print_out(f"dropped {sequence}; {found.consumer} has {left} more dead letters of {cell(found.key)}")
+            print_json(told)
+    if not yes and not as_json:
+        print_out("nothing was changed; with --yes they are dropped")
+
+
+def _dropped(letter: DeadLetter, timeout: float) -> int:
+    """Have its service drop this dead letter; return how many of its key are left. Raises as `_ask` does."""
+    body = {"consumer": letter.consumer, "key": letter.key, "sequence": letter.sequence}
+    left: int = _ask(letter.consumer, "drop", body, timeout)["left"]
+    return left
+
+
+def _after(dropped: DeadLetter, left: int) -> str:
+    """Say that it is dropped, and how many of its key are left; or the next step, if nothing else handles those."""
+    first = next(iter(_of_key(dropped)), None)
+    if first is not None and first.sequence > dropped.sequence and waits(first):
+        then = f"{first.sequence} waited behind it: just dlq redrive {first.sequence} --yes"
+    else:
+        then = f"{dropped.consumer} has {left} more dead letters of {cell(dropped.key)}"
+    return f"dropped {dropped.sequence}; {then}"
+
+
+def _as_it_waits(letter: DeadLetter) -> DeadLetter:
+    """Return it with the words of `as_waiting`."""
+    of_key = _of_key(letter) if waits(letter) else []
+    return next((one for one in as_waiting(of_key) if one.sequence == letter.sequence), letter)
+
+
+def _of_key(letter: DeadLetter) -> list[DeadLetter]:
+    """Read the dead letters of this one's key and consumer."""
+    found = asyncio.run(dead.all_of(os.environ))  # a key may have the wildcards of a subject
+    return [one for one in found if (one.consumer, one.key) == (letter.consumer, letter.key)]
 
 
 def _letter(sequence: int) -> DeadLetter:

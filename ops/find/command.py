@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from ops.find.nothing import why_nothing
 from ops.find.search import FoundOrders, OrderCount, Search, search
 from ops.output import cell, print_json, print_out
 from ops.progress import watched
+from ops.waits import Due
 from order_svc.domain import Status
 
 PAGE: Final = 50
@@ -57,18 +58,25 @@ def criteria_of(
 # Output ---------------------------------------------------------------------------------------------------------------
 
 
-def table(found: Sequence[FoundOrder], by: By) -> Table:
-    """Return the orders as a table for a person: canceled ones are red, pending ones yellow."""
+def table(found: Sequence[FoundOrder], by: By, owed: Mapping[str, Sequence[Due]] | None = None) -> Table:
+    """Return the orders as a table for a person: canceled ones are red, pending ones yellow.
+
+    `owed`: see FoundOrders; with any, a column has it.
+    """
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in (f"{by} (UTC)", "order", "user", "end"):
         made.add_column(column, no_wrap=True)
     made.add_column("due", justify="right", no_wrap=True)
     made.add_column("wanted", overflow="fold")
+    if owed:
+        made.add_column("waits for", overflow="fold")
     for one in found:
         at = one.placed_at if by == "placed" or one.ended_at is None else one.ended_at
         status = one.status.lower() + (f", {one.reason}" if one.reason else "")
         due = "" if one.amount_due is None else f"{one.amount_due:,}"
-        texts = (shown_time(at).removesuffix(" UTC"), one.order_id, one.user_id, status, due, _wanted(one))
+        texts = [shown_time(at).removesuffix(" UTC"), one.order_id, one.user_id, status, due, _wanted(one)]
+        if owed:
+            texts.append(", ".join(f"{each.service}_svc: {each.says}" for each in owed.get(one.order_id, ())))
         style = {"CANCELED": "red", "PENDING": "yellow"}.get(one.status, "")
         made.add_row(*map(cell, texts), style=style)
     return made
@@ -98,6 +106,7 @@ def as_json(found: FoundOrders, asked: Search, why: str) -> dict[str, Any]:
         "notes": found.notes,
         "newer": found.newer,
         "damaged": found.damaged,
+        "owed": {order_id: [one._asdict() for one in owed] for order_id, owed in found.owed.items()},
     }
 
 
@@ -106,7 +115,7 @@ def show(found: FoundOrders, asked: Search) -> None:
         lines = count_lines(found.counts)
         print_out("\n".join([f"{sum(one.orders for one in found.counts):,} orders:", *(f"  {line}" for line in lines)]))
     if found.orders:
-        print_out(table(found.orders, asked.criteria.by))
+        print_out(table(found.orders, asked.criteria.by, found.owed))
     if found.following is not None:
         print_out(f"older ones: the same with --after {found.following}")
 
@@ -138,7 +147,7 @@ What was canceled last night, and why:
   orders find --end canceled --since 22:00 --until 06:00 --count
 
 \b
-What is canceled and still keeps stock, points or a coupon:
+What is canceled and still keeps stock, points or a coupon, and who has to say what:
   orders find --uncompensated
 
 The source is order_svc's log below DATA_DIR, which the audit proves: it is read whether anything runs or not, and

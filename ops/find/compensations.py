@@ -9,7 +9,10 @@ from contracts.wire import STEPS
 from ops import stores
 from ops.at import kinds
 from ops.find.criteria import FoundOrder
+from ops.flow.command import parts
+from ops.seen_facts import causal, logged_facts
 from ops.stores import ServiceLog
+from ops.waits import Due, due
 from order_svc.compensation import compensated
 from order_svc.compensations import REFUSED_BY
 
@@ -35,9 +38,11 @@ class _Step(NamedTuple):
 class StepLogs:
     """The logs of the services whose facts tell whether an order is compensated."""
 
-    def __init__(self, steps: Sequence[_Step]) -> None:
+    def __init__(self, orders: ServiceLog, steps: Sequence[_Step]) -> None:
         """Used by `step_logs` only."""
+        self._orders = orders
         self._steps = steps
+        self._parts = parts()
 
     async def not_compensated(self, canceled: Sequence[FoundOrder]) -> list[FoundOrder]:
         """Return those of these canceled orders of which something is still taken. Raises Unreachable."""
@@ -45,6 +50,13 @@ class StepLogs:
         facts = await self._facts([one.order_id for one in open_orders])
         kept = [one for one in open_orders if not _is_over(one, facts[one.order_id])]
         return [one for one in kept if not _is_over(one, await self._all_facts(one.order_id))]
+
+    async def due(self, order_id: str) -> list[Due]:
+        """Return what services owe this order. Raises Unreachable."""
+        found = await logged_facts(self._orders, [f"order-{order_id}"])
+        for step in self._steps:
+            found += await logged_facts(step.log, list(step.streams(order_id)))
+        return due(causal(found), self._parts)
 
     async def _facts(self, order_ids: Sequence[str]) -> Mapping[str, Collection[str]]:
         """Return by order the names of the facts in its own streams."""
@@ -76,8 +88,8 @@ def _is_over(order: FoundOrder, facts: Collection[str]) -> bool:
 async def step_logs(env: Mapping[str, str]) -> AsyncIterator[StepLogs]:
     """Open the logs; close them at the block's end. Raises SettingsError, and Unreachable if one cannot be read."""
     async with contextlib.AsyncExitStack() as stack:
-        steps = []
+        orders, steps = await stack.enter_async_context(stores.log(env, "order")), []
         for service, said in SAID.items():
             log = await stack.enter_async_context(stores.log(env, service))
             steps.append(_Step(log, said, [kind.category for kind in kinds().values() if kind.service == service]))
-        yield StepLogs(steps)
+        yield StepLogs(orders, steps)

@@ -16,6 +16,7 @@ from ops.find.listed import Listed, listed
 from ops.find.span import LogSpan, span
 from ops.progress import Watch
 from ops.stores import ServiceLog
+from ops.waits import Due
 
 FIRST_PART: Final = 1_000
 LARGEST_PART: Final = 32_000
@@ -64,6 +65,8 @@ class FoundOrders(NamedTuple):
     notes: list[str]
     newer: list[str]
     damaged: list[str]
+    owed: Mapping[str, Sequence[Due]] = {}
+    """Order → what services owe it, for orders that are asked for as not compensated."""
 
 
 async def search(env: Mapping[str, str], asked: Search, watch: Watch) -> FoundOrders:
@@ -83,10 +86,11 @@ async def search(env: Mapping[str, str], asked: Search, watch: Watch) -> FoundOr
                 await _judge(log, steps, records, found)
                 if newest_first and found.enough:
                     break
-    orders = found.newest[: asked.limit]
+        orders = found.newest[: asked.limit]
+        owed = {} if steps is None else {one.order_id: await steps.due(one.order_id) for one in orders}
     following = orders[-1].position if orders and len(found.newest) > asked.limit else None
     counts = [OrderCount(*key, number) for key, number in found.counts.most_common()]
-    return FoundOrders(orders, following, counts, within, last, found.notes, found.newer, found.damaged)
+    return FoundOrders(orders, following, counts, within, last, found.notes, found.newer, found.damaged, owed)
 
 
 class _Found:

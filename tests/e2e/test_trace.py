@@ -24,7 +24,7 @@ from tests.collector import collector
 from tests.examples import order_canceled, order_created
 from tests.ops.asking import orders
 from tests.ops.damage import publish_again, rewrite_stream, rows
-from tests.shop import PATIENCE_S, Shop, open_shop
+from tests.shop import PATIENCE_S, Shop, attempts, open_shop
 
 COUPON_REFUSED = [
     ("order", "order.created.pending"),
@@ -142,6 +142,33 @@ async def test_any_order_becomes_a_trace_for_opentelemetry(shop: Shop) -> None:
     assert re.fullmatch(r"sent the slowest 1 of \d+ ended orders: \d+ spans\n", slow.stdout)
     assert (refused_it.returncode, "did not take the spans" in refused_it.stderr) == (3, True)
     assert (await traced(shop, "none", "--otlp", "-")).returncode == 1
+
+
+async def test_who_owes_what_to_a_canceled_order_is_said_before_its_facts(tmp_path: Path) -> None:
+    async with open_shop(tmp_path, ORDER_WAIT_S="0.2", ORDER_DEADLINE_S="60") as shop:
+        await shop.register("mug")
+        await shop.charge("u1", 1_000)
+        await shop.stop("coupon")
+        order_id = (await shop.place([("mug", 1)], points=10)).json()["order_id"]
+        assert (await shop.post("order", f"/orders/{order_id}/cancel", user="u1")).status_code == 200
+        fence = "waits for coupon_svc to hear order.canceled and to say coupon.use.voided"
+
+        async for _ in attempts("nothing but the fence to be owed"):
+            heading = (await traced(shop, order_id)).stdout.partition("\n\n")[0].splitlines()
+            if [line for line in heading if line.startswith("waits for ")] == [fence]:
+                break
+        listed = await orders(shop, "find", "--uncompensated", COLUMNS="200")
+        found = json.loads((await orders(shop, "find", "--uncompensated", "--json")).stdout)
+
+        assert heading[0] == f"order {order_id}: CANCELED, customer-canceled; not compensated yet"
+        assert listed.stdout.splitlines()[1].endswith("coupon_svc: coupon.use.voided")
+        (owed,) = found["owed"][order_id]
+        assert (owed["service"], owed["says"]) == ("coupon", "coupon.use.voided")
+        await shop.start("coupon")
+        assert (await shop.until_ended(order_id))["compensated"]
+        again = (await traced(shop, order_id)).stdout
+        assert again.startswith(f"order {order_id}: CANCELED, customer-canceled\n")
+        assert "waits for" not in again
 
 
 async def test_what_stands_in_the_stream_again_is_marked(tmp_path: Path) -> None:

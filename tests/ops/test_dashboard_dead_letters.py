@@ -23,6 +23,7 @@ from ops.dashboard.dead_letter_groups import DeadLetterKey, error_class, grouped
 from ops.dashboard.redrive import AT_ONCE, MOST_KEPT, KeyOutcome, Operations, Redriver
 from ops.dlq import dead_letters
 from ops.dlq.command import _ask, command
+from ops.dlq.waiting import as_waiting
 from ops.errors import Unreachable
 from tests.ops.asking import orders, told
 from tests.ops.boards import Board, words
@@ -69,6 +70,19 @@ def test_what_waits_without_the_one_before_it_is_a_group_of_its_own() -> None:
     (found,) = grouped([letter(3, error="waits behind 1", attempts=0, stack="")])
 
     assert (found.error, found.frame, found.tried) == ("waits behind 1", "", 0)
+
+
+def test_what_waits_says_behind_which_dead_letter_that_is_left() -> None:
+    waiting: dict[str, Any] = {"error": "waits behind 1", "attempts": 0, "stack": ""}
+    left = [letter(3, **waiting), letter(4, key="o2"), letter(5, "coupon"), letter(6, **waiting)]
+
+    assert [one.error for one in as_waiting([letter(1), *left])[1:]] == [one.error for one in left]
+    assert [one.error for one in as_waiting(left)] == [
+        "waited behind 1, which is gone: redrive it",
+        "ValueError: no",
+        "ValueError: no",
+        "waits behind 3",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -288,6 +302,18 @@ def fields(html: str) -> dict[str, str]:
 
 async def sent(board: Board, path: str, form: dict[str, str], **headers: str) -> httpx.Response:
     return await board.shop.http.post(f"{board.url}{path}", data=form, headers=headers)
+
+
+async def test_what_waited_behind_a_dropped_dead_letter_says_so(board: Board) -> None:
+    await stuck(board.shop)
+    first, _ = await letters(board.shop)
+
+    await told(board.shop, "dlq", "drop", str(first.sequence), "--yes")
+
+    text = words((await board.get("/dead-letters")).text)
+    assert f"waited behind {first.sequence}, which is gone: redrive it" in text
+    assert "waits behind" not in text
+    assert "1 not tried, of 1 keys" in text
 
 
 async def test_a_dead_letter_is_redriven_once_its_cause_is_mended(board: Board) -> None:

@@ -25,7 +25,7 @@ from infra.core.messages import StreamPosition
 from infra.settings import Settings, load
 from infra.store.records import Notification
 from ops.at import shown_state
-from ops.dashboard.facts import KEPT_S, KnownFacts, OrderReader, SeenFact, causal
+from ops.dashboard.facts import KEPT_S, KnownFacts, OrderReader
 from ops.dashboard.lifelines import COLUMN, LEFT, FactRow, Hearer, draw
 from ops.dashboard.order import FlowTables, ShownOrder, order_page, status
 from ops.dashboard.order_routes import OrderBoard
@@ -33,11 +33,12 @@ from ops.dashboard.pages import render
 from ops.dashboard.poller import Poller
 from ops.dashboard.stream import StreamReader
 from ops.dashboard.to_copy import commands, state_command, trace_address
-from ops.dashboard.waits import Due, due, finished, to_come
 from ops.errors import Unreachable
 from ops.flow.command import parts
 from ops.fold import aggregates
+from ops.seen_facts import SeenFact, causal
 from ops.status.seen import Look, Samples
+from ops.waits import Due, due, finished, to_come
 from tests.domain.plan import Plan, run
 from tests.domain.test_any_order import PLANS, REPEATABLE
 from tests.domain.world import World

@@ -316,6 +316,9 @@ async def test_canceled_orders_that_keep_something_are_found_by_the_logs_of_all(
     held = [f"o{number}" for number, (_, is_held) in enumerate(OVER.values()) if is_held]
     assert [one.order_id for one in found.orders] == held[::-1]
     assert sum(one.orders for one in found.counts) == len(held)
+    owed = {order_id: {one.service: one.says for one in due} for order_id, due in found.owed.items()}
+    back = {"product": "product.released", "point": "point.refunded"}
+    assert owed == {"o0": back, "o3": {"product": "product.released"}}
 
 
 # The command ----------------------------------------------------------------------------------------------------------

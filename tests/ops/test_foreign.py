@@ -296,8 +296,9 @@ async def test_a_service_goes_on_once_a_person_knows_the_forged_fact_beyond_its_
                 if f"just audit --foreign {sequence}" in (await left.get("point", "/readyz")).text:
                     break
         assert rows(left, "point") == before
-        done = await orders(left, "audit", "--answers", "0", "--at-rest", "--foreign", str(sequence))
+        done = await orders(left, "audit", "--foreign", str(sequence))
         assert (done.returncode, sequence) in {(1, far), (0, beyond)}, done.stdout + done.stderr
+        assert "not asked: point_svc, as it is not ready" in done.stdout
 
     async for _ in attempts("point_svc to go on by itself"):
         if (await left.get("point", "/readyz")).status_code == 200:

@@ -149,15 +149,38 @@ async def test_what_is_dropped_is_gone_and_what_was_behind_it_can_be_redriven(st
     dropped = await orders(stocked, "dlq", "drop", str(poison.sequence), "--yes")
     assert (dropped.returncode, dropped.stdout) == (
         0,
-        f"dropped {poison.sequence}; point has 1 more dead letters of {order_id}\n",
+        f"dropped {poison.sequence}; {behind.sequence} waited behind it: just dlq redrive {behind.sequence} --yes\n",
     )
     assert await letters(stocked) == [behind]
+    gone = f"waited behind {poison.sequence}, which is gone: redrive it"
+    assert gone in (await orders(stocked, "dlq", "ls")).stdout
+    assert gone in (await orders(stocked, "dlq", "show", str(behind.sequence))).stdout
     again = await orders(stocked, "dlq", "drop", str(poison.sequence), "--yes")
     assert (again.returncode, again.stderr) == (1, f"there is no dead letter {poison.sequence}\n")
 
     await told(stocked, "dlq", "redrive", "--all", "--yes")
     assert (await stocked.until_ended(order_id))["compensated"]
     assert await depths(stocked, "point") == {"point": 0}
+
+
+async def test_several_are_dropped_at_once(stocked: Shop) -> None:
+    for key in ("here", "there", "elsewhere"):
+        await say(stocked, f"coupon.used.{key}", b"[]")
+    first, second, third = await until_parked(stocked, 3)
+    numbers = [str(one.sequence) for one in (first, second, first)]
+
+    shown = await told(stocked, "dlq", "drop", *numbers)
+    assert [(one["sequence"], one["dropped"]) for one in shown] == [(first.sequence, False), (second.sequence, False)]
+    unknown = await orders(stocked, "dlq", "drop", *numbers, str(third.sequence + 1), "--yes")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert await letters(stocked) == [first, second, third]
+
+    dropped = await orders(stocked, "dlq", "drop", *numbers, "--yes")
+    assert (dropped.returncode, dropped.stdout.count("dropped ")) == (0, 2)
+    assert await letters(stocked) == [third]
+    (last,) = await told(stocked, "dlq", "drop", str(third.sequence), "--yes")
+    assert (last["sequence"], last["dropped"], last["left"]) == (third.sequence, True, 0)
+    assert await letters(stocked) == []
 
 
 async def test_the_list_and_one_letter_for_people_and_machines(stocked: Shop) -> None:

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 from contracts.spans import ACCEPTED, CANCELED, CONFIRMED
 from contracts.step import Step, Steps, fact_name
 from contracts.wire import STEPS, said_by
-from ops.dashboard.facts import SeenFact
 from ops.flow.choreography import Act, Part
+from ops.seen_facts import SeenFact
 from order_svc.compensation import open_steps
 
 DueKind = Literal["step", "compensation", "end"]
@@ -29,6 +29,10 @@ class Due(NamedTuple):
     says: str
     what: DueKind
     since: datetime | None = None
+
+    @property
+    def words(self) -> str:
+        return f"{self.service}_svc to hear {self.hears} and to say {self.says}"
 
 
 def due(facts: Sequence[SeenFact], parts: Sequence[Part], steps: Steps = STEPS) -> list[Due]:

@@ -1,0 +1,152 @@
+"""The facts of one order, from the stream's messages or from the services' logs, in the order of their causes."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from contracts.fact import DECODE_ERRORS, Fact
+from contracts.origin import number
+from contracts.wire import MSG_ID, POSITION, RESENT, fact_id, said_by
+from infra.broker.client import header
+from infra.broker.stored import StoredMessage
+from infra.store.records import Notification
+from infra.timestamps import EPOCH
+from ops import stores
+from ops.at import kinds
+from ops.details import FactBody, detail, fact_body, known
+from ops.errors import Unreachable
+from ops.stores import ServiceLog
+
+_MSG_ID: Final = MSG_ID.encode()
+_POSITION: Final = POSITION.encode()
+
+
+class SeenFact(NamedTuple):
+    """A fact of an order in the stream. `service` says it, `cause` is the id of the fact that it answers.
+
+    `stored`: when the broker stored it. `fact`: None if this code cannot read it. `sequence` is 0 if it was read
+    from its service's log: then its place in the stream is not known, and `stored` is when it was said.
+    """
+
+    sequence: int
+    fact_id: str
+    name: str
+    service: str
+    at: datetime
+    stored: datetime
+    cause: str | None
+    fact: Fact | None
+    headers: str
+    position: int = 0
+    """Its position in its service's log; 0: not known."""
+
+    @property
+    def detail(self) -> str:
+        return "of newer code" if self.fact is None else detail(self.fact)
+
+    @property
+    def stream_version(self) -> tuple[str, int]:
+        """Its stream in its service's log, and its version there."""
+        stream, _, version = self.fact_id.rpartition("@")
+        return stream, number(version)
+
+    @property
+    def place(self) -> str:
+        """Its place among the order's facts: the category of its stream and its version there, such as `order@2`."""
+        stream, version = self.stream_version
+        return f"{stream.partition('-')[0]}@{version}"
+
+    @property
+    def resent(self) -> bool:
+        """Whether the stream had lost it, so that `stored` says when it was published again."""
+        return f"{RESENT}: " in self.headers
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """Its fields as this code knows them: what others have put into it beside them is left out."""
+        return {} if self.fact is None else msgspec.to_builtins(self.fact)
+
+
+def seen_fact(message: StoredMessage) -> SeenFact:
+    """Return the fact in a message that a service published. Raises those of DECODE_ERRORS."""
+    body = fact_body(message.body)
+    return SeenFact(
+        message.sequence,
+        header(message.raw_headers, _MSG_ID),
+        body.type,
+        said_by(body.type),
+        body.at,
+        EPOCH + timedelta(microseconds=message.stored_us),
+        body.cause,
+        known(message.body),
+        message.raw_headers.decode(errors="backslashreplace").replace("\r\n", "\n").strip(),
+        number(header(message.raw_headers, _POSITION)),
+    )
+
+
+def causal(facts: Sequence[SeenFact]) -> list[SeenFact]:
+    """Return the facts in the order of the stream, those of logs by time, but each after its cause.
+
+    Each comes after those before it in its own stream, too. So what was published again has its old place, and what the
+    services' clocks say counts only between facts that do not follow from each other.
+    """
+    waiting = sorted(facts, key=lambda fact: (fact.sequence, fact.at, fact.fact_id))
+    found: list[SeenFact] = []
+    while waiting:
+        following = next((fact for fact in waiting if not _follows(fact, waiting)), waiting[0])
+        waiting.remove(following)
+        found.append(following)
+    return found
+
+
+def _follows(fact: SeenFact, others: Sequence[SeenFact]) -> bool:
+    """Return whether one of the others is the cause of the fact, or before it in its stream."""
+    stream, version = fact.stream_version
+    return any(
+        other.fact_id == fact.cause or (other.stream_version[0] == stream and other.stream_version[1] < version)
+        for other in others
+    )
+
+
+async def facts_in_logs(env: Mapping[str, str], order_id: str) -> list[SeenFact]:
+    """Return what the services have recorded in the order's own streams, each fact after its cause.
+
+    Their places in the stream are not known: `sequence` is 0, and `stored` is when they were said. A log that cannot be
+    read is left out. Raises SettingsError.
+    """
+    services: dict[str, list[str]] = {}
+    for kind in kinds().values():
+        services.setdefault(kind.service, []).append(f"{kind.category}-{order_id}")
+    logs = await asyncio.gather(*(_of_service(env, service, streams) for service, streams in services.items()))
+    return causal([fact for facts in logs for fact in facts])
+
+
+async def _of_service(env: Mapping[str, str], service: str, streams: Sequence[str]) -> list[SeenFact]:
+    with suppress(Unreachable):
+        async with stores.log(env, service) as log:
+            return await logged_facts(log, streams)
+    return []
+
+
+async def logged_facts(log: ServiceLog, streams: Sequence[str]) -> list[SeenFact]:
+    """Return what the log has of an order's saga in these streams, which are the order's own. Raises Unreachable."""
+    found: list[SeenFact] = []
+    for stream in streams:
+        for record in await log.select_stream(stream):
+            with suppress(*DECODE_ERRORS):
+                found += _of_order(record, fact_body(record.state), stream)
+    return found
+
+
+def _of_order(record: Notification, body: FactBody, stream: str) -> Iterator[SeenFact]:
+    """Yield the fact of this record if it is of an order's saga: another thing may have the same id."""
+    if body.order is None or body.order_id != stream.partition("-")[2]:
+        return
+    its_id = fact_id(record.originator_id, record.originator_version)
+    place = f"position {record.position} of the log of {said_by(body.type)}_svc"
+    service, fact = said_by(body.type), known(record.state)
+    yield SeenFact(0, its_id, body.type, service, body.at, body.at, body.cause, fact, place, record.position)

@@ -41,7 +41,7 @@ def judge(before: Look, now: Look, seen: Figures) -> Health:
     """Return the health at the second of two looks, whose figures are `seen`."""
     services = now.services
     causes = [
-        *_away(services),
+        *_away(now),
         *_unmeasured(services),
         *_without_broker(services),
         *_not_ready(services),
@@ -82,13 +82,15 @@ def _waits(seen: Figures) -> str:
     return f"{seen.pending} in flight" if seen.pending else "nothing waits"
 
 
-def _away(services: Iterable[SeenService]) -> Iterator[Concern]:
-    for seen in services:
+def _away(now: Look) -> Iterator[Concern]:
+    """Yield who does not answer; the running `just up` starts it again by a roll, as no other command can there."""
+    rolls = ", as the running `just up` does at `just roll`" if now.machine.up else ""
+    for seen in now.services:
         if seen.trouble:
             yield Concern(
                 seen.trouble,
-                f"start {seen.name} again, or let it go on if it was stopped; its log says why it ended",
-                (f"just service {seen.service.name}",),
+                f"start {seen.name} again{rolls}, or let it go on if it was stopped; its log says why it ended",
+                ("just roll" if now.machine.up else f"just service {seen.service.name}",),
             )
 
 

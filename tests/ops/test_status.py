@@ -18,6 +18,8 @@ from nats.js.api import StreamInfo
 
 from infra.broker.forecast import forecast
 from infra.broker.troubles import denied
+from infra.local.control import controlled
+from infra.local.ports import free_ports
 from infra.local.services import ROOT
 from infra.process.audit_report import DUE_AFTER, AuditGauges
 from infra.settings import Settings
@@ -29,6 +31,7 @@ from ops.status.command import as_json, concern_lines, rate_lines, room_lines, s
 from ops.status.concern import duration
 from ops.status.figures import Room, figures, quantile, service_figures
 from ops.status.health import Health, judge
+from ops.status.machine import Machine
 from ops.status.seen import Look, Samples, SeenService
 from ops.status.seen import look as seen_at
 from tests.infra.broker.test_forecast import at as made_at
@@ -86,6 +89,25 @@ def test_the_cause_comes_first_and_what_waits_because_of_it() -> None:
     )
     assert [one.what for one in found.concerns][1:2] == ["point is slow"]
     assert "just service point" in "\n".join(concern_lines(found))
+
+
+def test_while_just_up_runs_it_starts_again_who_does_not_answer() -> None:
+    away = look(2, point=seen("point", trouble="point_svc cannot be reached", samples=Samples()))
+
+    (concern,) = health(look(0), away._replace(machine=Machine(up=True))).concerns
+
+    assert concern.commands == ("just roll",)
+    assert "start point_svc again, as the running `just up` does at `just roll`" in concern.next_step
+
+
+async def test_just_up_is_looked_for_in_the_data_folder(tmp_path: Path) -> None:
+    env = {"DATA_DIR": str(tmp_path)}
+    addresses = {"point": ServiceAddress("point", f"http://127.0.0.1:{free_ports(1)[0]}")}
+
+    assert not (await seen_at(addresses, 5, env)).machine.up
+    with controlled(env, lambda _: None):
+        assert (await seen_at(addresses, 5, env)).machine.up
+        assert not (await seen_at(addresses, 5)).machine.up
 
 
 CAUSES = {

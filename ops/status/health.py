@@ -86,11 +86,18 @@ def _away(now: Look) -> Iterator[Concern]:
     """Yield who does not answer; the running `just up` starts it again by a roll, as no other command can there."""
     rolls = ", as the running `just up` does at `just roll`" if now.machine.up else ""
     for seen in now.services:
-        if seen.trouble:
+        if not seen.trouble:
+            continue
+        start = "just roll" if now.machine.up else f"just service {seen.service.name}"
+        pid = now.machine.processes.get(seen.service.name)
+        if pid is None:
+            yield Concern(seen.trouble, f"start {seen.name} again{rolls}; its log says why it ended", (start,))
+        else:
             yield Concern(
                 seen.trouble,
-                f"start {seen.name} again{rolls}, or let it go on if it was stopped; its log says why it ended",
-                ("just roll" if now.machine.up else f"just service {seen.service.name}",),
+                f"process {pid} is there and does not answer: let it go on if it was stopped (kill -CONT), else end it "
+                f"(kill -TERM, and kill -KILL if it stays) and start {seen.name} again{rolls}",
+                (f"kill -CONT {pid}", f"kill -TERM {pid}", start),
             )
 
 

@@ -4,12 +4,18 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from infra.local.control import is_running
+from infra.local.holders import folder_holder
 
 
 class Machine(NamedTuple):
-    """What this machine tells. `up`: whether the `just up` of this DATA_DIR runs."""
+    """What this machine tells. `up`: whether the `just up` of this DATA_DIR runs.
+
+    `processes`: of the services that do not answer, by name, the id of the process that works on its folder all the
+    same.
+    """
 
     up: bool = False
+    processes: Mapping[str, int] = {}
 
 
 def look_at_machine(env: Mapping[str, str], away: Collection[str]) -> Machine:
@@ -17,4 +23,5 @@ def look_at_machine(env: Mapping[str, str], away: Collection[str]) -> Machine:
 
     Changes nothing. Raises SettingsError.
     """
-    return Machine(bool(away) and is_running(env))
+    found = {name: pid for name in away if (pid := folder_holder(name, env)) is not None}
+    return Machine(bool(away) and is_running(env), found)

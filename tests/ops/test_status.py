@@ -22,6 +22,7 @@ from infra.local.control import controlled
 from infra.local.ports import free_ports
 from infra.local.services import ROOT
 from infra.process.audit_report import DUE_AFTER, AuditGauges
+from infra.process.startup import lock
 from infra.settings import Settings
 from infra.timestamps import now
 from ops.client import ServiceAddress
@@ -98,6 +99,26 @@ def test_while_just_up_runs_it_starts_again_who_does_not_answer() -> None:
 
     assert concern.commands == ("just roll",)
     assert "start point_svc again, as the running `just up` does at `just roll`" in concern.next_step
+
+
+@pytest.mark.parametrize(("up", "start"), [(True, "just roll"), (False, "just service point")])
+def test_a_process_that_hangs_is_named_before_a_start_that_could_not_succeed(up: bool, start: str) -> None:
+    away = look(2, point=seen("point", trouble="point_svc has not answered", samples=Samples()))
+
+    (concern,) = health(look(0), away._replace(machine=Machine(up, {"point": 17}))).concerns
+
+    assert concern.commands == ("kill -CONT 17", "kill -TERM 17", start)
+    assert concern.next_step.startswith("process 17 is there and does not answer: ")
+
+
+async def test_the_process_of_a_service_that_does_not_answer_is_the_one_that_has_its_lock(tmp_path: Path) -> None:
+    env = {"DATA_DIR": str(tmp_path)}
+    addresses = {name: ServiceAddress(name, f"http://127.0.0.1:{free_ports(1)[0]}") for name in ("point", "coupon")}
+    (tmp_path / "coupon").mkdir()
+    (tmp_path / "coupon" / "lock").write_text("4711\n")
+
+    with lock(tmp_path / "point"):
+        assert (await seen_at(addresses, 5, env)).machine.processes == {"point": os.getpid()}
 
 
 async def test_just_up_is_looked_for_in_the_data_folder(tmp_path: Path) -> None:

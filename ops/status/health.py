@@ -4,7 +4,7 @@ What a service says of itself is told in its own words, those of its `/readyz`. 
 objectives (docs/monitoring/alerts.yml, docs/runbook.md).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from math import inf
 from typing import Final, NamedTuple
 
@@ -43,7 +43,7 @@ def judge(before: Look, now: Look, seen: Figures) -> Health:
     causes = [
         *_away(now),
         *_unmeasured(services),
-        *_without_broker(services),
+        *_without_broker(now),
         *_not_ready(services),
         *_clocks(before, now),
         *_warned(services),
@@ -111,15 +111,21 @@ def _unmeasured(services: Iterable[SeenService]) -> Iterator[Concern]:
             )
 
 
-def _without_broker(services: Sequence[SeenService]) -> Iterator[Concern]:
-    found = [seen for seen in services if _lacks_broker(seen)]
-    if found:
-        names = "all services" if len(found) == len(services) else ", ".join(seen.name for seen in found)
-        yield Concern(
-            f"{names}: {found[0].not_ready}",
-            "start the broker; if it runs, mend what is said here. Nothing is lost: docs/runbook.md#sagabrokergone",
-            ("just nats-cli-stream",),
-        )
+def _without_broker(now: Look) -> Iterator[Concern]:
+    found = [seen for seen in now.services if _lacks_broker(seen)]
+    if not found:
+        return
+    names = "all services" if len(found) == len(now.services) else ", ".join(seen.name for seen in found)
+    step, commands = "start the broker; if it runs, mend what is said here", ["just nats-cli-stream"]
+    if now.machine.broker is not None:
+        step = f"the broker runs ({now.machine.broker}): mend what is said here"
+    elif now.machine.bundled:
+        step, commands = "start the bundled broker, also beside `just up`, in another terminal", ["just nats"]
+    yield Concern(
+        f"{names}: {found[0].not_ready}",
+        f"{step}. Nothing is lost: docs/runbook.md#sagabrokergone",
+        tuple(commands),
+    )
 
 
 def _lacks_broker(seen: SeenService) -> bool:

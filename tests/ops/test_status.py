@@ -175,6 +175,35 @@ def test_a_broker_that_is_gone_is_one_concern_of_all_services() -> None:
     assert well(point=away["point"]).sentence == "point_svc: no session with the broker."
 
 
+BROKERS = {
+    "the bundled one, ended": (Machine(bundled=True), ("just nats",), "start the bundled broker"),
+    "the bundled one, running": (Machine(bundled=True, broker="process 17"), ("just nats-cli-stream",), "process 17"),
+    "that of NATS_URL": (Machine(), ("just nats-cli-stream",), "start the broker"),
+}
+
+
+@pytest.mark.parametrize(("machine", "commands", "told"), BROKERS.values(), ids=BROKERS)
+def test_a_bundled_broker_that_is_gone_comes_with_what_starts_it(
+    machine: Machine, commands: tuple[str, ...], told: str
+) -> None:
+    away = seen("point", not_ready="no session with the broker", samples=Samples('saga_ready{reason="broker"} 0\n'))
+
+    (concern,) = health(look(0), look(2, point=away)._replace(machine=machine)).concerns
+
+    assert concern.commands == commands
+    assert told in concern.next_step
+
+
+async def test_the_bundled_broker_is_looked_for_by_the_lock_of_its_folder(tmp_path: Path) -> None:
+    env = {"DATA_DIR": str(tmp_path)}
+
+    assert (await seen_at({}, 5, env)).machine == Machine(bundled=True)
+    with lock(tmp_path / "nats"):
+        found = (await seen_at({}, 5, env)).machine
+        assert found == Machine(bundled=True, broker=f"process {os.getpid()}")
+        assert (await seen_at({}, 5, env | {"NATS_URL": "nats://127.0.0.1:4222"})).machine == Machine()
+
+
 NOT_WELL = {
     "not ready": (seen("point", not_ready="the store cannot record: disk full"), "point_svc is not ready: the store"),
     "another store": (

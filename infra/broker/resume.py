@@ -126,20 +126,25 @@ async def _check_archived(service: str, store: EventStore, archived: ArchivedLog
     records = await store.select_notifications(archived.last - 1, 1)
     if [(record.position, id_of(record)) for record in records] != [(archived.last, archived.last_id)]:
         raise LogLost(
-            f"the archive has {archived.last_id} at position {archived.last} of {service}_svc's log, but the log has "
-            "not: this store is another one, or lost its newest records, or ARCHIVE_DIR is another system's. Put the "
-            "right store or ARCHIVE_DIR back; or stop the service and rebuild the store from archive and stream "
-            f"(just rebuild {service})"
+            f"the archive has {archived.last_id} at position {archived.last} of {service}_svc's log, but the log in "
+            f"{store.place} has not: this store is another one, or lost its newest records, or ARCHIVE_DIR is another "
+            "system's. Put the right store or ARCHIVE_DIR back; or stop the service and rebuild the store from archive "
+            f"and stream (just rebuild {service})"
         )
 
 
-def _lost(service: str, its_id: str, position: int, sequence: int) -> LogLost:
+async def _lost(service: str, store: EventStore, its_id: str, position: int, sequence: int) -> LogLost:
     where = f"sequence {sequence} of {stream_of_sequence(sequence)}"
+    if await store.max_notification_id():
+        wrong = f"the log in {store.place} has not: this store is another one, or lost its newest records"
+        right = "Put the right store back"
+    else:
+        wrong = f"the log in {store.place} has no fact: this store is another one, or was made anew"
+        right = "Start the service with the DATA_DIR that it has recorded in, or put the right store back"
     return LogLost(
-        f"the stream has {its_id} at position {position} of {service}_svc's log ({where}), but "
-        "the log has not: this store is another one, or lost its newest records. Put the right store back; or stop the "
-        f"service and rebuild the store from the stream (just rebuild {service}). If no log ever had that fact, "
-        f"somebody forged it: just audit --foreign {sequence}, and the service goes on by itself"
+        f"the stream has {its_id} at position {position} of {service}_svc's log ({where}), but {wrong}. {right}; or "
+        f"stop the service and rebuild the store from the stream (just rebuild {service}). If no log ever had that "
+        f"fact, somebody forged it: just audit --foreign {sequence}, and the service goes on by itself"
     )
 
 
@@ -170,7 +175,7 @@ async def _whole_until(service: str, store: EventStore, found: _Found, window: i
     """
     newest = found.newest
     if not await _has(store, found.stored, newest):
-        raise _lost(service, next(iter(found.stored[newest]))[0], newest, found.sequences[newest])
+        raise await _lost(service, store, next(iter(found.stored[newest]))[0], newest, found.sequences[newest])
     records = await store.select_notifications(max(0, newest - window), window)
     missing = not_stored([record for record in records if record.position <= newest], found.stored)
     return missing[0].position - 1 if missing else newest

@@ -52,12 +52,29 @@ def why_not_ready(url: str, pid: int | None = None, path: str = READY) -> str | 
     return f"it answers {answer.status_code}"
 
 
+def process_at(url: str) -> int | None:
+    """Return the id of the process that answers at this base URL as a ready service does; None if it is not told.
+
+    Blocks. Another program may listen there: whatever it answers, this raises nothing.
+    """
+    try:
+        with _client().stream("GET", f"{url}/readyz") as answer:
+            return _pid(_read(answer))
+    except NO_ANSWER:
+        return None
+
+
 def _another(body: bytes, pid: int) -> str | None:
     """Return that this is the answer of another process, in words; None if it is of the one with this id."""
+    return None if _pid(body) == pid else f"another program answers there, and not process {pid}"
+
+
+def _pid(body: bytes) -> int | None:
+    """Return the id of the process in this answer; None if it has none."""
     with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
-        if json.loads(body)["pid"] == pid:
-            return None
-    return f"another program answers there, and not process {pid}"
+        pid = json.loads(body)["pid"]
+        return pid if type(pid) is int and pid > 0 else None
+    return None
 
 
 def _read(answer: httpx.Response) -> bytes:

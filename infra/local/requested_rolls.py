@@ -7,6 +7,7 @@ from concurrent.futures import TimeoutError as StillWaiting
 
 from infra.local.children import SELF, Children
 from infra.local.control import Conversation
+from infra.local.holders import port_holder
 from infra.local.occurrences import Occurrence, OutputLine, RestartRequested
 from infra.local.processes import STOP_TIMEOUT_S, Process, StartFailed
 from infra.local.roll import EXIT_STOPPED, ROLL
@@ -22,16 +23,20 @@ class RequestedRolls:
     def __init__(
         self,
         children: Children,
+        env: Mapping[str, str],
         urls: Mapping[str, str],
+        *,
         dashboard: str,
         once_ready: Collection[str],
         report: Callable[[Occurrence], None],
     ) -> None:
-        """`urls`, `dashboard`: see RollingSystem. `once_ready`: the services that have been ready since the start.
+        """`env`: the system's environment. `urls`, `dashboard`: see RollingSystem. `once_ready`: the services that have
+        been ready since the start.
 
         `report` takes what has to be done.
         """
         self._children = children
+        self._env = env
         self.urls = urls
         self.dashboard = dashboard
         self._once_ready = once_ready
@@ -65,6 +70,9 @@ class RequestedRolls:
 
     def runs(self, name: str) -> bool:
         return name in self._children.running
+
+    def port_holder(self, name: str) -> str | None:
+        return port_holder(name, self._env)
 
     def restart(self, name: str) -> Process:
         """See RollingSystem. A process that has not ended within STOP_TIMEOUT_S is killed."""

@@ -31,6 +31,9 @@ class RollingSystem(Protocol):
 
     def runs(self, name: str) -> bool: ...
 
+    def port_holder(self, name: str) -> str | None:
+        """Say in words who else has the port of a service that does not run, and how to end it; None: nobody has it."""
+
     def restart(self, name: str) -> Process:
         """End this process in good order, start it again, and return the new one. Raises StartFailed."""
 
@@ -40,11 +43,12 @@ def roll(
 ) -> None:
     """Restart all services, then the keeper, and the dashboard last; `say` is told what happens.
 
-    A service that does not run comes first, then one that is not ready. Raises RollStopped, also if `unwanted` returns
-    True before a service.
+    A service that does not run comes first, then one that is not ready. One whose port somebody else has is left out:
+    RollStopped names it once all others are restarted. Raises RollStopped, also if `unwanted` returns True before a
+    service.
     """
-    left = list(system.urls)
-    while left:
+    left, by_hand = list(system.urls), dict[str, str]()
+    while left := _without_taken(system, left, by_hand, say):
         left.sort(key=system.runs)  # each time: one may have ended meanwhile
         if unwanted():
             raise RollStopped(f"nobody waits for it any more; not restarted: {_list(left)}")
@@ -59,6 +63,21 @@ def roll(
         raise _stopped(not_ready, left)
     _restart_keeper(system, say)
     _restart_dashboard(system, say, ready_s)
+    if by_hand:
+        raise RollStopped(
+            f"all others are restarted, and {_list(list(by_hand))} not: {'; '.join(by_hand.values())}, then `just roll`"
+        )
+
+
+def _without_taken(
+    system: RollingSystem, left: Sequence[str], by_hand: dict[str, str], say: Callable[[str], None]
+) -> list[str]:
+    """Return what is left without the services whose port somebody else has; note those in `by_hand`, and say so."""
+    found = {name: who for name in left if not system.runs(name) and (who := system.port_holder(name)) is not None}
+    for name, who in found.items():
+        say(f"{name}_svc: left as it is; {who}")
+    by_hand |= found
+    return [name for name in left if name not in found]
 
 
 def _not_ready(system: RollingSystem, left: Collection[str]) -> dict[str, str]:

@@ -47,6 +47,11 @@ def service_address(name: str, env: Mapping[str, str]) -> tuple[str, int]:
     return settings.bind_host, settings.port
 
 
+def service_folder(name: str, env: Mapping[str, str]) -> Path:
+    """Return the folder with the store of a service of this checkout; it may be missing. Raises SettingsError."""
+    return ROOT / _settings(name, env).data_dir / name
+
+
 def _settings(name: str, env: Mapping[str, str]) -> Settings:
     service = pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")
     settings: Settings = load(service.settings, name, service.port, env)

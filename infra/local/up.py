@@ -39,10 +39,9 @@ from infra.tuning import prepare_process
 from infra.usage import EXIT_USAGE, take_no_arguments
 
 NO_SERVICES: Final = frozenset({BROKER, KEEPER, DASHBOARD})
-AGAIN: Final = {BROKER: "just nats", KEEPER: "just stream keeper", DASHBOARD: "just dashboard"}
-"""What starts a process again that is no service."""
-ROLLED: Final = "; `just roll` does so here, and restarts all services"
-"""Is said of a process that `just roll` starts again, too."""
+AGAIN: Final = {BROKER: "just nats", DASHBOARD: "just dashboard"}
+"""What starts a process again that `just roll` does not."""
+ROLLED: Final = "`just roll` starts it again here, and restarts all services"
 READINESS_POLL_S: Final = 0.05
 PARENT_POLL_S: Final = 0.5
 PARENT: Final = "--parent"
@@ -90,8 +89,14 @@ class Up:
                 signal.signal(number, self._on_signal)
         signals.release()
         try:
-            report = self._occurrences.put
-            rolls = RequestedRolls(self._children, self._urls, self._dashboard, self._once_ready, report)
+            rolls = RequestedRolls(
+                self._children,
+                self._env,
+                self._urls,
+                dashboard=self._dashboard,
+                once_ready=self._once_ready,
+                report=self._occurrences.put,
+            )
             with controlled(self._env, rolls.answer):
                 self._children.start()
                 threading.Thread(target=self._await_ready, daemon=True).start()
@@ -126,11 +131,9 @@ class Up:
                     if not self._running:
                         self._write(SELF, f"{ended}: nothing is left running")
                         return EXIT_NOTHING_LEFT
-                    again = AGAIN.get(name, f"just service {name}")
-                    rolled = "" if name == BROKER else ROLLED
-                    self._write(
-                        SELF, f"{ended}. The others keep running; `{again}` in another terminal restarts it{rolled}."
-                    )
+                    alone = [f"`{AGAIN[name]}` in another terminal restarts it"] if name in AGAIN else []
+                    again = "; ".join([*alone, *([] if name == BROKER else [ROLLED])])
+                    self._write(SELF, f"{ended}. The others keep running; {again}.")
 
     def _restart(self, request: RestartRequested) -> None:
         if request.started.done():

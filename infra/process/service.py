@@ -209,7 +209,7 @@ async def _run_until_signal(
     )
     tasks = _start(runtime, server, listener)
     tune_garbage_collection()
-    logger.info("started", url=runtime.settings.url, pid=os.getpid())
+    logger.info("started", url=runtime.settings.url, pid=os.getpid(), store=runtime.store.place)
     closing: asyncio.Task[Any] = asyncio.create_task(runtime.closing.wait())
     # A task that ends before the process is asked to end is broken.
     done, _ = await asyncio.wait([closing, *tasks], return_when=asyncio.FIRST_COMPLETED)

@@ -16,6 +16,10 @@ class EventStore(Protocol):
     def has_moved(self) -> bool:
         """Whether opening found facts that older code recorded in another stream than the one they belong to today."""
 
+    @property
+    def place(self) -> str:
+        """Where the log is, such as the path of its file."""
+
     async def insert_events(self, records: Sequence[Record]) -> None:
         """Append all of these records to the log, in this order and durably, or none of them.
 

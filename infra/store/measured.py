@@ -18,6 +18,7 @@ class MeasuredStore:
         self._commits = commits
         self._conflicts = conflicts
         self.has_moved = store.has_moved
+        self.place = store.place
         self.select_streams = store.select_streams
         self.select_notifications = store.select_notifications
         self.max_notification_id = store.max_notification_id

@@ -52,6 +52,7 @@ class SQLiteStore:
         """
         self.has_moved = has_moved
         self._path = path
+        self.place = str(path.absolute())
         self._writer = writer
         self._reader = reader
         self._place = place

@@ -38,7 +38,7 @@ class Dashboard:
     def __init__(self, env: Mapping[str, str], settings: DashboardSettings) -> None:
         """`env` names the services and the broker. Nothing is asked yet. Raises SettingsError."""
         addresses = services(env)
-        self.poller = Poller(lambda: look(addresses, ANSWER_S))
+        self.poller = Poller(lambda: look(addresses, ANSWER_S, env))
         self._http = http_client()
         self._stream = StreamReader(settings)
         self._operations = Operations(redriver := Redriver(self._http, addresses))

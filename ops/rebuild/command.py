@@ -75,6 +75,7 @@ def command(
     told: dict[str, Any]
     if service in service_names():
         allowed = Allowed(lose_unpublished, lose_damaged)
+        path = stores.store(os.environ, service).absolute()
         told = msgspec.to_builtins(asyncio.run(rebuild_store(service, allowed, errors, dry_run=dry_run)), enc_hook=str)
         text = f"{service}_svc's store {'can be' if dry_run else 'is'} rebuilt: {told['facts']:,} facts"
         if told["lost"]:
@@ -83,6 +84,8 @@ def command(
             text += f"; {told['foreign']:,} foreign messages were passed over (`just audit` names them)"
         if told["newer"]:
             text += f"; {FoundNewer(told['newer'], told['first_newer'])}"
+        told["store"] = str(path)
+        text += f"; the store is {path}"
         if told["aside"]:
             text += f"; the old store is in {told['aside']}"
     else:

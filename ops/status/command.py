@@ -206,10 +206,10 @@ def show(shown: Screen, *, json: bool) -> None:
 
 async def _watch(addresses: Mapping[str, ServiceAddress], every_s: float, timeout_s: float, *, json: bool) -> None:
     """Show a screen every so many seconds; does not return."""
-    looks: deque[Look] = deque([await look(addresses, timeout_s)])
+    looks: deque[Look] = deque([await look(addresses, timeout_s, os.environ)])
     while True:
         await asyncio.sleep(every_s)
-        looks.append(await look(addresses, timeout_s))
+        looks.append(await look(addresses, timeout_s, os.environ))
         while looks[-1].at - looks[1].at > LONGEST_S:
             looks.popleft()
         if not json:
@@ -251,10 +251,10 @@ def command(*, as_json: bool, watch: float | None, timeout: float) -> None:
         return
 
     async def run() -> Screen:
-        before = await look(addresses, timeout)
+        before = await look(addresses, timeout, os.environ)
         check_answers(before)
         await asyncio.sleep(WINDOW_S)
-        shown = screen(before, await look(addresses, timeout), now())
+        shown = screen(before, await look(addresses, timeout, os.environ), now())
         return await completed(shown, addresses, timeout, minutes=True)
 
     shown = asyncio.run(run())

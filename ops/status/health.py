@@ -42,9 +42,9 @@ def judge(before: Look, now: Look, seen: Figures) -> Health:
     """Return the health at the second of two looks, whose figures are `seen`."""
     services = now.services
     causes = [
-        *_away(services),
+        *_away(now),
         *_unmeasured(services),
-        *_without_broker(services),
+        *_without_broker(now),
         *_not_ready(services),
         *_clocks(before, now),
         *_warned(services),
@@ -83,13 +83,22 @@ def _waits(seen: Figures) -> str:
     return f"{seen.pending} in flight" if seen.pending else "nothing waits"
 
 
-def _away(services: Iterable[SeenService]) -> Iterator[Concern]:
-    for seen in services:
-        if seen.trouble:
+def _away(now: Look) -> Iterator[Concern]:
+    """Yield who does not answer; the running `just up` starts it again by a roll, as no other command can there."""
+    rolls = ", as the running `just up` does at `just roll`" if now.machine.up else ""
+    for seen in now.services:
+        if not seen.trouble:
+            continue
+        start = "just roll" if now.machine.up else f"just service {seen.service.name}"
+        pid = now.machine.processes.get(seen.service.name)
+        if pid is None:
+            yield Concern(seen.trouble, f"start {seen.name} again{rolls}; its log says why it ended", (start,))
+        else:
             yield Concern(
                 seen.trouble,
-                f"start {seen.name} again, or let it go on if it was stopped; its log says why it ended",
-                (f"just service {seen.service.name}",),
+                f"process {pid} is there and does not answer: let it go on if it was stopped (kill -CONT), else end it "
+                f"(kill -TERM, and kill -KILL if it stays) and start {seen.name} again{rolls}",
+                (f"kill -CONT {pid}", f"kill -TERM {pid}", start),
             )
 
 
@@ -103,15 +112,21 @@ def _unmeasured(services: Iterable[SeenService]) -> Iterator[Concern]:
             )
 
 
-def _without_broker(services: Sequence[SeenService]) -> Iterator[Concern]:
-    found = [seen for seen in services if _lacks_broker(seen)]
-    if found:
-        names = "all services" if len(found) == len(services) else ", ".join(seen.name for seen in found)
-        yield Concern(
-            f"{names}: {found[0].not_ready}",
-            "start the broker; if it runs, mend what is said here. Nothing is lost: docs/runbook.md#sagabrokergone",
-            ("just nats-cli-stream",),
-        )
+def _without_broker(now: Look) -> Iterator[Concern]:
+    found = [seen for seen in now.services if _lacks_broker(seen)]
+    if not found:
+        return
+    names = "all services" if len(found) == len(now.services) else ", ".join(seen.name for seen in found)
+    step, commands = "start the broker; if it runs, mend what is said here", ["just nats-cli-stream"]
+    if now.machine.broker is not None:
+        step = f"the broker runs ({now.machine.broker}): mend what is said here"
+    elif now.machine.bundled:
+        step, commands = "start the bundled broker, also beside `just up`, in another terminal", ["just nats"]
+    yield Concern(
+        f"{names}: {found[0].not_ready}",
+        f"{step}. Nothing is lost: docs/runbook.md#sagabrokergone",
+        tuple(commands),
+    )
 
 
 def _lacks_broker(seen: SeenService) -> bool:

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ops.client import ServiceAddress, ServiceRequest, http_client, send_with, text_with
 from ops.errors import Unreachable
+from ops.status.machine import Machine, look_at_machine
 
 READINESS: Final = "/readyz"
 METRICS: Final = "/metrics"
@@ -100,17 +101,22 @@ class SeenService(NamedTuple):
 
 
 class Look(NamedTuple):
-    """All services at one moment: `at` is in seconds of a clock that only rises."""
+    """All services at one moment: `at` is in seconds of a clock that only rises. `machine`: what it tells."""
 
     at: float
     services: tuple[SeenService, ...]
+    machine: Machine = Machine()
 
 
-async def look(addresses: Mapping[str, ServiceAddress], timeout_s: float) -> Look:
-    """Ask all services at the same time; one that does not answer within `timeout_s` seconds is seen as that."""
+async def look(addresses: Mapping[str, ServiceAddress], timeout_s: float, env: Mapping[str, str] | None = None) -> Look:
+    """Ask all services at the same time; one that does not answer within `timeout_s` seconds is seen as that.
+
+    `env`: the environment of a system on this machine, which is looked for its processes; None: nothing is looked for.
+    """
     async with http_client() as http:
         seen = await asyncio.gather(*(_ask(http, service, timeout_s) for service in addresses.values()))
-    return Look(monotonic(), tuple(seen))
+    away = [one.service.name for one in seen if one.trouble]
+    return Look(monotonic(), tuple(seen), Machine() if env is None else look_at_machine(env, away))
 
 
 async def _ask(http: httpx.AsyncClient, service: ServiceAddress, timeout_s: float) -> SeenService:

@@ -97,6 +97,7 @@ async def test_without_a_broker_it_lives_is_not_ready_and_stops_in_good_order(
     with started("coupon_svc", env=env, folder=tmp_path) as coupon:
         await answers(url)
         assert "broker" in str(why_not_ready(url))
+        assert str(tmp_path / "coupon" / "events.sqlite") in coupon.output, "where it records"
         coupon.process.send_signal(how)
         assert await coupon.ended() == 0
 

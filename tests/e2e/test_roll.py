@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from infra.local.readiness import why_not_ready
 from infra.local.services import service_names
 from ops.client import PLAIN_HTTP
 from tests.e2e.processes import Started, run, running_in, started
@@ -186,6 +187,40 @@ async def test_one_that_does_not_come_back_ends_the_roll_and_the_next_one_begins
         assert restarted(up) == {"order": 3, "product": 3, "point": 2, "coupon": 2}
         for name in service_names():
             assert (await shop.get(name, "/readyz")).status_code == 200
+
+
+async def test_one_that_was_started_by_hand_is_named_and_one_that_is_dead_is_started(
+    closed_shop: Shop, tmp_path: Path
+) -> None:
+    shop = closed_shop
+    async with opened(shop, tmp_path) as up:
+        before = pids(up)
+        for name in ("product", "coupon"):
+            os.kill(before[name], signal.SIGKILL)
+            await up.prints(f"{name} was killed by SIGKILL. ")
+        (tmp_path / "by-hand").mkdir()
+        with started("product_svc", env=shop.env, folder=tmp_path / "by-hand") as by_hand:
+            async for _ in attempts("product_svc to be ready"):
+                if await asyncio.to_thread(why_not_ready, shop.url("product", "")) is None:
+                    break
+
+            rolled = await run("infra.local.roll", env=shop.env)
+
+            pid = by_hand.process.pid
+            assert rolled.returncode == 1
+            assert rolled.stdout.splitlines()[0] == (
+                f"product_svc: left as it is; process {pid} runs product_svc, which was started by hand: "
+                f"`kill -TERM {pid}`"
+            )
+            assert rolled.stderr.startswith("all others are restarted, and product_svc not: ")
+            assert restarted(up) == {"order": 2, "product": 1, "point": 2, "coupon": 2}
+
+            os.kill(pid, signal.SIGTERM)
+            assert await by_hand.ended() == 0
+
+        rolled = await run("infra.local.roll", env=shop.env)
+
+        assert (rolled.returncode, rolled.stdout.splitlines()[0]) == (0, "product_svc: it does not run, starting")
 
 
 async def test_only_one_roll_at_a_time_and_only_while_all_others_are_ready(closed_shop: Shop, tmp_path: Path) -> None:

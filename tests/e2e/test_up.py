@@ -60,7 +60,7 @@ async def test_it_serves_orders_reports_a_death_and_stops_on_sigterm(closed_shop
         assert (await shop.place([("mug", 1)])).status_code == 200
 
         os.kill(processes["coupon"], signal.SIGKILL)
-        await up.prints("coupon was killed by SIGKILL. The others keep running; `just service coupon`")
+        await up.prints("coupon was killed by SIGKILL. The others keep running; `just roll` starts it again here")
         assert (await shop.place([("unknown", 1)])).json()["type"] == "/problems/product-unknown"
         os.kill(processes["dashboard"], signal.SIGKILL)
         await up.prints("`just dashboard` in another terminal restarts it; `just roll`")

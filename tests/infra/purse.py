@@ -124,6 +124,7 @@ class WatchedStore:
     """The library's in-memory recorders behind the port; records the calls, and lets a test replace them."""
 
     has_moved = False
+    place = "memory"
 
     def __init__(self, store: EventStore | None = None) -> None:
         self.inner: EventStore = store or RecorderStore(POPOApplicationRecorder(), POPOAggregateRecorder())

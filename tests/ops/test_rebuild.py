@@ -55,6 +55,8 @@ async def test_every_store_is_the_same_byte_for_byte_and_the_shop_goes_on(left: 
     assert {name: rows(left, name) for name in service_names()} == before
     assert {name: report["facts"] for name, report in rebuilt.items()} == {n: len(log) for n, log in before.items()}
     assert [report["lost"] for report in rebuilt.values()] == [0, 0, 0, 0]
+    stores = [left.folder / name / "events.sqlite" for name in service_names()]
+    assert [Path(report["store"]) for report in rebuilt.values()] == stores
     await left.start()
     await left.until_quiet()
     assert {name: rows(left, name) for name in service_names()} == before

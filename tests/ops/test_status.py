@@ -19,8 +19,11 @@ from nats.js.api import StreamInfo
 from infra.broker.forecast import forecast
 from infra.broker.resume import _lost
 from infra.broker.troubles import denied
+from infra.local.control import controlled
+from infra.local.ports import free_ports
 from infra.local.services import ROOT
 from infra.process.audit_report import DUE_AFTER, AuditGauges
+from infra.process.startup import lock
 from infra.settings import Settings
 from infra.timestamps import now
 from ops.client import ServiceAddress
@@ -30,6 +33,7 @@ from ops.status.command import as_json, concern_lines, rate_lines, room_lines, s
 from ops.status.concern import duration
 from ops.status.figures import Room, figures, quantile, service_figures
 from ops.status.health import Health, judge
+from ops.status.machine import Machine
 from ops.status.seen import Look, Samples, SeenService
 from ops.status.seen import look as seen_at
 from tests.infra.broker.test_forecast import at as made_at
@@ -87,6 +91,45 @@ def test_the_cause_comes_first_and_what_waits_because_of_it() -> None:
     )
     assert [one.what for one in found.concerns][1:2] == ["point is slow"]
     assert "just service point" in "\n".join(concern_lines(found))
+
+
+def test_while_just_up_runs_it_starts_again_who_does_not_answer() -> None:
+    away = look(2, point=seen("point", trouble="point_svc cannot be reached", samples=Samples()))
+
+    (concern,) = health(look(0), away._replace(machine=Machine(up=True))).concerns
+
+    assert concern.commands == ("just roll",)
+    assert "start point_svc again, as the running `just up` does at `just roll`" in concern.next_step
+
+
+@pytest.mark.parametrize(("up", "start"), [(True, "just roll"), (False, "just service point")])
+def test_a_process_that_hangs_is_named_before_a_start_that_could_not_succeed(up: bool, start: str) -> None:
+    away = look(2, point=seen("point", trouble="point_svc has not answered", samples=Samples()))
+
+    (concern,) = health(look(0), away._replace(machine=Machine(up, {"point": 17}))).concerns
+
+    assert concern.commands == ("kill -CONT 17", "kill -TERM 17", start)
+    assert concern.next_step.startswith("process 17 is there and does not answer: ")
+
+
+async def test_the_process_of_a_service_that_does_not_answer_is_the_one_that_has_its_lock(tmp_path: Path) -> None:
+    env = {"DATA_DIR": str(tmp_path)}
+    addresses = {name: ServiceAddress(name, f"http://127.0.0.1:{free_ports(1)[0]}") for name in ("point", "coupon")}
+    (tmp_path / "coupon").mkdir()
+    (tmp_path / "coupon" / "lock").write_text("4711\n")
+
+    with lock(tmp_path / "point"):
+        assert (await seen_at(addresses, 5, env)).machine.processes == {"point": os.getpid()}
+
+
+async def test_just_up_is_looked_for_in_the_data_folder(tmp_path: Path) -> None:
+    env = {"DATA_DIR": str(tmp_path)}
+    addresses = {"point": ServiceAddress("point", f"http://127.0.0.1:{free_ports(1)[0]}")}
+
+    assert not (await seen_at(addresses, 5, env)).machine.up
+    with controlled(env, lambda _: None):
+        assert (await seen_at(addresses, 5, env)).machine.up
+        assert not (await seen_at(addresses, 5)).machine.up
 
 
 CAUSES = {
@@ -167,6 +210,35 @@ def test_a_broker_that_is_gone_is_one_concern_of_all_services() -> None:
 
     assert well(**away).sentence == "all services: no session with the broker."
     assert well(point=away["point"]).sentence == "point_svc: no session with the broker."
+
+
+BROKERS = {
+    "the bundled one, ended": (Machine(bundled=True), ("just nats",), "start the bundled broker"),
+    "the bundled one, running": (Machine(bundled=True, broker="process 17"), ("just nats-cli-stream",), "process 17"),
+    "that of NATS_URL": (Machine(), ("just nats-cli-stream",), "start the broker"),
+}
+
+
+@pytest.mark.parametrize(("machine", "commands", "told"), BROKERS.values(), ids=BROKERS)
+def test_a_bundled_broker_that_is_gone_comes_with_what_starts_it(
+    machine: Machine, commands: tuple[str, ...], told: str
+) -> None:
+    away = seen("point", not_ready="no session with the broker", samples=Samples('saga_ready{reason="broker"} 0\n'))
+
+    (concern,) = health(look(0), look(2, point=away)._replace(machine=machine)).concerns
+
+    assert concern.commands == commands
+    assert told in concern.next_step
+
+
+async def test_the_bundled_broker_is_looked_for_by_the_lock_of_its_folder(tmp_path: Path) -> None:
+    env = {"DATA_DIR": str(tmp_path)}
+
+    assert (await seen_at({}, 5, env)).machine == Machine(bundled=True)
+    with lock(tmp_path / "nats"):
+        found = (await seen_at({}, 5, env)).machine
+        assert found == Machine(bundled=True, broker=f"process {os.getpid()}")
+        assert (await seen_at({}, 5, env | {"NATS_URL": "nats://127.0.0.1:4222"})).machine == Machine()
 
 
 NOT_WELL = {

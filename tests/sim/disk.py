@@ -59,6 +59,7 @@ class Store:
     """The port `infra.store.EventStore`, as one process has it. Its tail is the real one."""
 
     has_moved = False
+    place = "the model of a disk"
 
     def __init__(
         self,

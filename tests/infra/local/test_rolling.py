@@ -39,6 +39,8 @@ class System:
         self.urls = {name: f"http://{name}" for name in ("order", "product", "point")}
         self.dashboard = "http://dashboard"
         self.ended = set(ended)
+        self.by_hand: dict[str, str] = {}
+        """Who has the port of a service, by its name: that service is ready."""
         self.not_ready = dict(not_ready or {})
         self.after: dict[str, str | int] = {}
         self.ends_at: dict[str, str] = {}
@@ -50,10 +52,14 @@ class System:
     def why_not_ready(self, url: str, *, path: str = READY) -> str | None:
         name = url.removeprefix("http://")
         assert path == (ALIVE if url == self.dashboard else READY)
-        return "it does not answer" if name in self.ended else self.not_ready.get(name)
+        return "it does not answer" if name in self.ended - self.by_hand.keys() else self.not_ready.get(name)
 
     def runs(self, name: str) -> bool:
         return name not in self.ended
+
+    def port_holder(self, name: str) -> str | None:
+        assert name in self.ended, "its own process has the port"
+        return self.by_hand.get(name)
 
     def restart(self, name: str) -> Restarted:
         self.restarts.append(name)
@@ -101,6 +107,30 @@ def test_what_does_not_run_comes_first_and_then_what_is_not_ready(rolled: Rolled
 
     assert system.restarts == ["point", "product", "order", "keeper", "dashboard"]
     assert said[0] == "point_svc: it does not run, starting"
+
+
+def test_one_that_was_started_by_hand_is_left_and_named_and_all_others_are_restarted(rolled: Rolled) -> None:
+    system = System(ended=("order", "point"))
+    system.by_hand["order"] = "process 17 runs order_svc, which was started by hand: `kill -TERM 17`"
+
+    with pytest.raises(RollStopped) as stopped:
+        rolled(system)
+
+    assert str(stopped.value) == (
+        "all others are restarted, and order_svc not: process 17 runs order_svc, which was started by hand: "
+        "`kill -TERM 17`, then `just roll`"
+    )
+    assert system.restarts == ["point", "product", "keeper"]
+
+
+def test_one_that_was_started_by_hand_and_is_not_ready_holds_up_what_runs(rolled: Rolled) -> None:
+    system = System(ended=("order",), not_ready={"order": "its store is damaged"})
+    system.by_hand["order"] = "process 17 runs order_svc"
+
+    with pytest.raises(RollStopped, match="order_svc is not ready: its store is damaged"):
+        rolled(system)
+
+    assert system.restarts == []
 
 
 def test_one_that_ends_meanwhile_comes_before_one_that_is_not_ready_any_more(rolled: Rolled) -> None:

@@ -20,6 +20,7 @@ class RecorderStore:
     """The port over the library's synchronous recorders, on one thread of their own."""
 
     has_moved = False
+    place = "memory"
 
     def __init__(self, events: ApplicationRecorder, snapshots: AggregateRecorder) -> None:
         self._events = events

@@ -1,0 +1,35 @@
+"""Names the process that runs a service of this machine, by what it answers or by the lock of its folder."""
+
+from collections.abc import Mapping
+
+from infra.files import lock_holder
+from infra.local.ports import is_taken
+from infra.local.readiness import process_at
+from infra.local.services import service_address, service_folder, service_url
+
+
+def folder_holder(name: str, env: Mapping[str, str]) -> int | None:
+    """Return the id of the process that works on this service's folder; None if none does, or none is named.
+
+    Makes and changes no file. Raises SettingsError.
+    """
+    try:
+        holder = lock_holder(service_folder(name, env) / "lock")
+    except OSError:
+        return None
+    number = (holder or "").removeprefix("process ")
+    return int(number) if number.isdecimal() else None
+
+
+def port_holder(name: str, env: Mapping[str, str]) -> str | None:
+    """Say in words who has this service's port, and how to end it; None if nobody has it. Blocks. Raises SettingsError.
+
+    It is the process that answers there as a service does, else the one that works on the service's folder.
+    """
+    host, port = service_address(name, env)
+    if not is_taken(host, port):
+        return None
+    pid = process_at(service_url(name, env)) or folder_holder(name, env)
+    if pid is None:
+        return f"another program has port {port} of {name}_svc: stop it"
+    return f"process {pid} runs {name}_svc, which was started by hand: `kill -TERM {pid}`"

@@ -16,8 +16,9 @@ async def why_not_ready(runtime: Runtime) -> list[str]:
     broker, why = runtime.broker, list[str]()
     try:
         await runtime.store.check()
-    except StoreError as error:  # StoreSetupError is one, and says the next step
-        step = "" if isinstance(error, StoreSetupError) else f". {next_step(error.__cause__ or error, SEE)}"
+    except StoreError as error:  # StoreSetupError is one, and says file and next step
+        todo = next_step(error.__cause__ or error, SEE)
+        step = "" if isinstance(error, StoreSetupError) else f". {todo}; the store is {runtime.store.place}"
         why.append(f"the store cannot record: {error}{step}")
     if broker.trouble and not (why and broker.store_failed):  # a session ends with its store: that is no cause
         why.append(broker.trouble)

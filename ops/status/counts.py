@@ -118,7 +118,7 @@ def _slow_commits(seen: SeenService, old: Samples) -> Iterator[Concern]:
         yield Concern(
             f"{seen.name} waits {duration(quantile(values, 0.99) or COMMIT_LATE_S)} for its disk (99th percentile)",
             "another program that writes there, a full or failing disk: docs/runbook.md#sagacommitslow",
-            ("df -h .",),
+            ("df -h ${DATA_DIR:-.data}",),
         )
 
 

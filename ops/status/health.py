@@ -222,7 +222,7 @@ def _disks(seen: Figures) -> Iterator[Concern]:
             yield Concern(
                 f"{room.where} will be full within a day, in {duration(room.full_in_s)} at this rate",
                 "make room there: docs/runbook.md#sagadiskfillssoon",
-                ("df -h .",),
+                ("df -h ${DATA_DIR:-.data}",),
             )
 
 

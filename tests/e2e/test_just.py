@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from infra.local.services import ROOT
+from infra.local.services import ROOT, service_names
 
 ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
 ARGUMENTS = {
@@ -85,10 +85,17 @@ def test_a_recipe_without_arguments_refuses_them(name: str) -> None:
     assert "takes no arguments" in asked.stderr
 
 
-def test_a_service_that_is_not_there_is_named() -> None:
+def test_a_service_that_is_not_there_is_named_with_those_that_are() -> None:
     asked = just("service", "gift")
     assert asked.returncode == 2
     assert "gift_svc" in asked.stderr
+    assert asked.stderr.endswith(f"the services are: {', '.join(service_names())}\n")
+
+
+def test_a_service_may_have_the_name_by_which_status_calls_it() -> None:
+    asked = just("service", "point_svc", "--help")
+    assert (asked.returncode, asked.stderr) == (0, "")
+    assert "Run point_svc until" in asked.stdout
 
 
 @pytest.mark.parametrize(("name", "why"), [("service", "name the service"), ("nats-cli-order", "name the order")])

@@ -212,6 +212,13 @@ def test_a_broker_that_is_gone_is_one_concern_of_all_services() -> None:
     assert well(point=away["point"]).sentence == "point_svc: no session with the broker."
 
 
+def test_the_disk_that_is_looked_at_is_that_of_the_data() -> None:
+    for name in ("SagaDiskFillsSoon", "SagaCommitSlow"):
+        alerted = CONCERNS[name]
+        (concern,) = health(look(0, point=alerted.before), look(2, point=alerted.after)).concerns
+        assert concern.commands == ("df -h ${DATA_DIR:-.data}",), name
+
+
 BROKERS = {
     "the bundled one, ended": (Machine(bundled=True), ("just nats",), "start the bundled broker"),
     "the bundled one, running": (Machine(bundled=True, broker="process 17"), ("just nats-cli-stream",), "process 17"),

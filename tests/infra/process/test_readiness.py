@@ -26,6 +26,8 @@ class Broker:
 
 
 class Runtime:
+    place = "/data/point/events.sqlite"
+
     def __init__(self, broker: Broker, error: Exception | None) -> None:
         self.broker = broker
         self.store = self
@@ -60,7 +62,10 @@ async def test_a_session_that_ended_with_its_store_is_no_trouble_of_the_broker(t
 
     (why,) = await reasons(broker, full(tmp_path / "store"))
 
-    assert why == "the store cannot record: database or disk is full. Its disk is full: make room"
+    assert why == (
+        "the store cannot record: database or disk is full. Its disk is full: make room; the store is "
+        "/data/point/events.sqlite"
+    )
     by_reason: dict[str, bool] = ready_by_reason(broker, records=True)  # type: ignore[arg-type]
     assert [reason for reason, ready in by_reason.items() if not ready] == ["store"]
 

@@ -1,4 +1,4 @@
-"""When a service accepts from a socket that its starter holds: once it can take orders."""
+"""When a service accepts from a socket that its starter holds: once it can record new work."""
 
 import asyncio
 import socket

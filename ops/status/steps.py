@@ -14,7 +14,7 @@ from ops.status.seen import SeenService
 RUNBOOK: Final = "docs/runbook.md"
 
 
-class Step(NamedTuple):
+class NextStep(NamedTuple):
     """What to do, the section of the runbook that has more, and commands.
 
     In commands and in what to do, `{name}` is the service that is meant, and `{url}` its base URL.
@@ -25,76 +25,78 @@ class Step(NamedTuple):
     commands: tuple[str, ...]
 
 
-WARNINGS: Final[Mapping[str, Step]] = {
-    "… consumes nothing: …": Step(
+WARNINGS: Final[Mapping[str, NextStep]] = {
+    "… consumes nothing: …": NextStep(
         "resume its consumer, or mend what is said here", "SagaConsumerBehind", ("just nats-cli-consumers",)
     ),
-    "…: the broker denies its user what is needed: …": Step(
+    "…: the broker denies its user what is needed: …": NextStep(
         "grant it at the broker; {name}_svc then stops to say this", "SagaPermissionDenied", ("curl -s {url}/readyz",)
     ),
-    "… has … dead letters, …": Step("redrive or drop them", "SagaDeadLetters", ("just dlq ls",)),
-    "an older generation of EVENTS is not sealed …": Step(
+    "… has … dead letters, …": NextStep("redrive or drop them", "SagaDeadLetters", ("just dlq ls",)),
+    "an older generation of EVENTS is not sealed …": NextStep(
         "start the keeper, or end who publishes into it",
         "SagaGenerationUnsealed",
         ("just stream ls", "just stream keeper"),
     ),
-    "… has not rolled over, though …": Step(
+    "… has not rolled over, though …": NextStep(
         "make the next generation, and start the keeper",
         "SagaRollOverOverdue",
         ("just stream roll", "just stream keeper"),
     ),
-    "the broker takes no more facts …": Step(
+    "the broker takes no more facts …": NextStep(
         "archive the sealed generations, or give the broker more room", "The room of the broker", ("just archive",)
     ),
-    "newer code …": Step("install the newer version again", "Facts of newer code", ("just audit",)),
-    "… streams cannot be read; …": Step("find out what is damaged", "Streams that cannot be read", ("just audit",)),
-    "the archive's bucket …": Step(
+    "newer code …": NextStep("install the newer version again", "Facts of newer code", ("just audit",)),
+    "… streams cannot be read; …": NextStep("find out what is damaged", "Streams that cannot be read", ("just audit",)),
+    "the archive's bucket …": NextStep(
         "mend the way to the bucket", "The bucket of the archive", ("curl -s {url}/readyz",)
     ),
-    "this system was never audited…": Step("audit it now, and once a day", "SagaNeverAudited", ("just audit",)),
-    "…_svc has not answered since …": Step(
+    "this system was never audited…": NextStep("audit it now, and once a day", "SagaNeverAudited", ("just audit",)),
+    "…_svc has not answered since …": NextStep(
         "see why {name}_svc is silent; the orders go on once it answers",
         "SagaOrdersLate",
         ("curl -s {url}/readyz", "just roll"),
     ),
-    "new orders are refused since …": Step(
+    "new orders are refused since …": NextStep(
         "see why; clients may repeat them",
         "SagaOrdersRefused",
         ("curl -s {url}/metrics | grep saga_orders_refused_total",),
     ),
-    f"{CLOCK}…": Step("set the clock; orders and facts are not lost", "SagaClockBackward", ("date -u",)),
+    f"{CLOCK}…": NextStep("set the clock; orders and facts are not lost", "SagaClockBackward", ("date -u",)),
 }
 """By the words of the warning; … is any text."""
 
-NOT_READY: Final[Mapping[str, Step]] = {
-    "store": Step("mend the store, as is said here", "SagaNotReady", ("curl -s {url}/readyz",)),
-    "log_lost": Step(
+NOT_READY: Final[Mapping[str, NextStep]] = {
+    "store": NextStep("mend the store, as is said here", "SagaNotReady", ("curl -s {url}/readyz",)),
+    "log_lost": NextStep(
         "put the right store of {name}_svc back, or stop {name}_svc, rebuild its store, and start it",
         "SagaNotReady",
         ("just rebuild {name}",),
     ),
-    "stream_full": Step("make the next generation", "SagaStreamFilling", ("just stream roll", "just stream keeper")),
-    "consumer": Step("resume the consumer, as is said here", "SagaConsumerBehind", ("just nats-cli-consumers",)),
-    "relay": Step(
+    "stream_full": NextStep(
+        "make the next generation", "SagaStreamFilling", ("just stream roll", "just stream keeper")
+    ),
+    "consumer": NextStep("resume the consumer, as is said here", "SagaConsumerBehind", ("just nats-cli-consumers",)),
+    "relay": NextStep(
         "see the broker's log; make room on its disk and restart it", "SagaRelayBehind", ("just nats-cli-stream",)
     ),
-    "relay_catching_up": Step(
+    "relay_catching_up": NextStep(
         "wait: {name}_svc publishes what the stream lacks", "SagaNotReady", ("curl -s {url}/readyz",)
     ),
 }
 """By the reason of `saga_ready`, causes before their effects. That of all services, `broker`, is none of one."""
 
-STORES: Final[Mapping[str, Step]] = {
-    "…just rebuild …": Step(
+STORES: Final[Mapping[str, NextStep]] = {
+    "…just rebuild …": NextStep(
         "stop {name}_svc, put the right store back or rebuild it, and start it",
         "SagaNotReady",
         ("just rebuild {name}",),
     ),
-    "…disk is full…": Step("make room on the disk of the store", "SagaDiskFillsSoon", ("df -h .",)),
+    "…disk is full…": NextStep("make room on the disk of the store", "SagaDiskFillsSoon", ("df -h .",)),
 }
 """By the words of what is wrong with a store: what is more to the point than the step for all stores."""
 
-UNKNOWN: Final = Step("see what it says, and its log", "Runbook", ("curl -s {url}/readyz",))
+UNKNOWN: Final = NextStep("see what it says, and its log", "Runbook", ("curl -s {url}/readyz",))
 """For words of another version."""
 
 
@@ -114,7 +116,7 @@ def about_not_ready(seen: SeenService) -> Concern:
     return _concern(f"{seen.name} is not ready: {seen.not_ready}", step, seen)
 
 
-def _of_words(table: Mapping[str, Step], text: str, other: Step) -> Step:
+def _of_words(table: Mapping[str, NextStep], text: str, other: NextStep) -> NextStep:
     return next((step for words, step in table.items() if fits(words, text)), other)
 
 
@@ -128,7 +130,7 @@ def place(heading: str) -> str:
     return f"{RUNBOOK}#{heading.lower().replace(' ', '-')}"
 
 
-def _concern(text: str, step: Step, seen: SeenService) -> Concern:
+def _concern(text: str, step: NextStep, seen: SeenService) -> Concern:
     name, url = seen.service.name, seen.service.url
     told = step.what_to_do.format(name=name, url=url)
     return Concern(

@@ -20,7 +20,7 @@ from infra.settings import Settings
 from infra.store.vocabulary import Segment
 from ops.client import ServiceAddress
 from ops.status.seen import Samples, SeenService
-from ops.status.steps import NOT_READY, RUNBOOK, STORES, WARNINGS, Step, about_not_ready, about_warning, fits, place
+from ops.status.steps import NOT_READY, RUNBOOK, STORES, WARNINGS, NextStep, about_not_ready, about_warning, fits, place
 from order_svc.admission import AdmissionControl
 from order_svc.progress import Progress
 from order_svc.waits import Unanswered
@@ -137,7 +137,7 @@ def test_the_page_has_each_kind_of_warning_with_its_section_and_its_commands() -
 @pytest.mark.parametrize(
     "step", [*WARNINGS.values(), *NOT_READY.values(), *STORES.values()], ids=lambda step: step.section
 )
-def test_the_section_of_a_step_is_on_the_page_and_has_its_first_command(step: Step) -> None:
+def test_the_section_of_a_step_is_on_the_page_and_has_its_first_command(step: NextStep) -> None:
     where = place(step.section)
 
     assert where.removeprefix(f"{RUNBOOK}#") in anchors(PAGE)

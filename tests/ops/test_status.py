@@ -12,6 +12,7 @@ from math import inf
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+from unittest.mock import AsyncMock
 
 import pytest
 from nats.js.api import StreamInfo
@@ -170,8 +171,9 @@ def test_what_a_service_says_leads_to_its_own_step() -> None:
     assert stored.commands == ("just rebuild coupon",)
 
 
-def test_the_sentence_says_the_cause_and_the_command_and_leaves_all_else_to_the_list() -> None:
-    lost = _lost("coupon", "4f" * 16 + "@12", 11_283, 43_586)
+async def test_the_sentence_says_the_cause_and_the_command_and_leaves_all_else_to_the_list() -> None:
+    store: Any = SimpleNamespace(place="/data/coupon/events.sqlite", max_notification_id=AsyncMock(return_value=5))
+    lost = await _lost("coupon", store, "4f" * 16 + "@12", 11_283, 43_586)
     old = seen("coupon", 'saga_ready{reason="log_lost"} 0', not_ready=f"no session with the broker: {lost}")
     late = seen("order", "saga_orders_pending 3\nsaga_oldest_pending_order_age_seconds 41")
 

@@ -120,7 +120,7 @@ def test_one_that_was_started_by_hand_is_left_and_named_and_all_others_are_resta
         "all others are restarted, and order_svc not: process 17 runs order_svc, which was started by hand: "
         "`kill -TERM 17`, then `just roll`"
     )
-    assert system.restarts == ["point", "product", "keeper"]
+    assert system.restarts == ["point", "product", "keeper", "dashboard"]
 
 
 def test_one_that_was_started_by_hand_and_is_not_ready_holds_up_what_runs(rolled: Rolled) -> None:
@@ -140,7 +140,7 @@ def test_one_that_ends_meanwhile_comes_before_one_that_is_not_ready_any_more(rol
 
     rolled(system)
 
-    assert system.restarts == ["order", "point", "product", "keeper"]
+    assert system.restarts == ["order", "point", "product", "keeper", "dashboard"]
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,7 @@ def ls(*, as_json: bool) -> None:
         print_json([dead.as_json(letter, notes.get(letter.sequence)) for letter in found])
     elif found:
         print_out(dead.table(found, notes))
-        keys = {(letter.consumer, letter.key) for letter in found}
-        print_out(f"{len(found)} dead letters of {len(keys)} keys; later messages of a key wait with it")
+        print_out(dead.how_many(found))
     else:
         print_out("no dead letters")
     if found:

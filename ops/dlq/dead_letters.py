@@ -1,6 +1,6 @@
 """Reads the dead letters from the stream DEAD and shows them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,6 +17,7 @@ from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter
 from infra.consuming.dead_letter_message import parsed
 from infra.consuming.redrive_notes import RedriveNote, by_letter, note_in
 from infra.consuming.stored_dead_letters import read, read_notes
+from infra.counts import count_of
 from infra.http.operators.dead_letters import RedriveOutcomes
 from infra.printable import printable
 from ops import reading
@@ -112,6 +113,13 @@ def table(letters: list[DeadLetter], notes: Mapping[int, RedriveNote]) -> Table:
             style=None if letter.attempts else "dim",
         )
     return made
+
+
+def how_many(letters: Sequence[DeadLetter]) -> str:
+    """Say how many these are, of how many keys and consumers: each consumer has those of a key for itself."""
+    keys, consumers = {letter.key for letter in letters}, {letter.consumer for letter in letters}
+    told = f"{count_of(len(letters), 'dead letter')} of {count_of(len(keys), 'key')}"
+    return f"{told} of {count_of(len(consumers), 'consumer')}; later messages of a consumer's key wait with it"
 
 
 def _ago(at: datetime) -> str:

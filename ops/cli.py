@@ -20,7 +20,7 @@ from infra.settings import SettingsError
 from infra.store.errors import StoreError, next_step
 from infra.timestamps import parse_time
 from infra.usage import EXIT_USAGE
-from ops.errors import Found, RecordedByNewerCode, Unreachable, Unusable
+from ops.errors import Found, RecordedByNewerCode, TooLate, Unreachable, Unusable
 from ops.output import discard_out, flush_out, print_out
 
 EXIT_FINDING: Final = 1
@@ -44,8 +44,9 @@ def ending_well(command: Callable[Arguments, None]) -> Callable[Arguments, None]
     """Wrap a command so that its errors end the process with an exit code that scripts can use.
 
     Found gives 1, Unusable and SettingsError 2, Unreachable, StoreError and sqlite3.Error 3, RecordedByNewerCode 4. An
-    OSError that names its file gives 2, unless it is EPIPE. The message goes to standard error. Other exceptions pass.
-    A command that returns ends with 0.
+    OSError that names its file gives 2, unless it is EPIPE. The message goes to standard error; that of a service's
+    late answer says how to wait longer, which is `timeout_option`. Other exceptions pass. A command that returns ends
+    with 0.
     """
 
     @functools.wraps(command)
@@ -59,7 +60,10 @@ def ending_well(command: Callable[Arguments, None]) -> Callable[Arguments, None]
         except (SettingsError, Unusable) as error:
             end(str(error), EXIT_USAGE)
         except (Unreachable, StoreError) as error:
-            end(str(error), EXIT_UNREACHABLE)
+            late = (
+                "\n--timeout waits longer" if isinstance(error, TooLate) or isinstance(error.__cause__, TooLate) else ""
+            )
+            end(f"{error}{late}", EXIT_UNREACHABLE)
         except sqlite3.Error as error:
             end(f"a database cannot be read or written: {error}. {next_step(error, DAMAGED)}", EXIT_UNREACHABLE)
         except OSError as error:

@@ -10,7 +10,7 @@ import httpx
 from infra.local.readiness import NO_ANSWER
 from infra.local.services import service_names, service_url
 from infra.printable import printable
-from ops.errors import Unreachable
+from ops.errors import TooLate, Unreachable
 
 TIMEOUT_S: Final = 5.0
 """The longest wait for a service's whole answer, unless the caller or `--timeout` says otherwise."""
@@ -162,9 +162,9 @@ async def _received(http: httpx.AsyncClient, request: ServiceRequest, timeout_s:
                 request.method, f"{service.url}{request.path}", json=request.body, headers=request.headers
             )
     except TimeoutError:
-        raise Unreachable(
+        raise TooLate(
             f"{service} has not answered {request} within {timeout_s:g} s: it hangs, is stopped or has too much to do; "
-            "its log says more; --timeout waits longer"
+            "its log says more"
         ) from None
     except httpx.ConnectError as error:
         raise Unreachable(f"{service} cannot be reached: {error}") from error

@@ -13,7 +13,8 @@
     │   ├── InUse       something works on the data
     │   └── HalfMoved   a restore was neither made nor undone
     ├── Unreachable     3: the broker, a service or a log does not answer
-    │   └── UnexpectedAnswer  a service has answered, and the command cannot use the answer
+    │   ├── UnexpectedAnswer  a service has answered, and the command cannot use the answer
+    │   └── TooLate     a service has not answered in time
     └── RecordedByNewerCode  4: newer code recorded a fact that the answer needs
 
 The subclasses of Unusable are beside the functions that raise them. Settings that cannot be used are SettingsError (2),
@@ -38,6 +39,10 @@ class Unusable(OpsError):
 
 class Unreachable(OpsError):
     """The broker, the archive, a service or a log cannot be used: often the system does not run. The exit code is 3."""
+
+
+class TooLate(Unreachable):
+    """A service has not answered in time. The exit code is 3."""
 
 
 class RecordedByNewerCode(OpsError):

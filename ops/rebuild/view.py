@@ -59,7 +59,8 @@ def find(name: str, asked: Mapping[str, ServiceAddress], timeout_s: float = TIME
     listed = ", ".join(f"{view} ({service}_svc)" for service, names in kept.items() for view in names)
     if away:
         also = f"; the read models of the services that answer are {listed}" if listed else ""
-        raise Unreachable(f"no service that answers has a read model {name!r}{also}; {'; '.join(map(str, away))}")
+        why = f"no service that answers has a read model {name!r}{also}; {'; '.join(map(str, away))}"
+        raise Unreachable(why) from away[0]
     raise NoSuchView(
         f"there is no service and no read model {name!r}; services: {', '.join(asked)}; read models: {listed or 'none'}"
     )

@@ -492,6 +492,7 @@ async def test_it_names_what_is_away_and_says_what_it_cannot_see(board: Board) -
     async with board.shop.paused("point"):
         text = await board.until("/", "point_svc away not known")
     assert "has not answered GET /readyz within 2 s" in text
+    assert "--timeout" not in text
     await board.until("/", "point_svc ready")
 
     await board.shop.kill("nats")

@@ -215,7 +215,9 @@ _nats-cli-consumers:
 nats-cli-order *ORDER_ID:
     @case "${1-}" in "") echo "name the order: just nats-cli-order ORDER_ID" >&2; exit 2;; -h | --help) exec {{ just }} _help nats-cli-order;; esac; exec {{ just }} _nats-cli-order "$1"
 
-_nats-cli-order ORDER_ID: (_nats-cli-history "*.*.*." + ORDER_ID) (_nats-cli-history "*.*." + ORDER_ID)
+[positional-arguments]
+_nats-cli-order ORDER_ID:
+    @found=$({{ just }} _nats-cli-history "*.*.*.$1" && {{ just }} _nats-cli-history "*.*.$1") || exit $?; case "$found" in "") echo "the stream has no message of the order $1" >&2;; *) printf '%s\n' "$found";; esac
 
 [positional-arguments]
 _nats-cli-history SUBJECT:

@@ -81,7 +81,8 @@ def command(
 
     PRODUCT:QUANTITY is what to order, such as p1:2; p1 alone means p1:1.
 
-    A first order, on a system started with `just up`:
+    A first order, on a system started with `just up`; with other ports, PRODUCT_PORT is for 8002 and POINT_PORT for
+    8003:
 
     \b
       json='Content-Type: application/json'
@@ -136,7 +137,7 @@ def told(answer: ServiceAnswer) -> list[str]:
     order. After an error of the service the order is UNKNOWN: it may be recorded all the same.
     """
     body, status = answer.body, answer.status
-    unknown = "UNKNOWN" if status >= SERVER_ERROR else "REFUSED"
+    unknown = "UNKNOWN whether it is placed" if status >= SERVER_ERROR else "REFUSED"
     how = body.get("status") if status in (200, 202) else body.get("order_status", unknown)
     lines = [f"{status} {how}" + (f": {body['type'].rpartition('/')[2]}" if "type" in body else "")]
     if "detail" in body:

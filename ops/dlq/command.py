@@ -7,6 +7,7 @@ from typing import Any
 import rich_click as click
 
 from infra.consuming.dead_letter import DeadLetter
+from infra.counts import count_of
 from infra.http.operators.dead_letters import MAX_REASON
 from infra.usage import EXIT_USAGE
 from ops.cli import EXIT_FINDING, SEQUENCE, end, ending_well, timeout_option
@@ -150,7 +151,7 @@ def _after(dropped: DeadLetter, left: int) -> str:
     if first is not None and first.sequence > dropped.sequence and waits(first):
         then = f"{first.sequence} waited behind it: just dlq redrive {first.sequence} --yes"
     else:
-        then = f"{dropped.consumer} has {left} more dead letters of {cell(dropped.key)}"
+        then = f"{dropped.consumer} has {count_of(left, 'more dead letter')} of {cell(dropped.key)}"
     return f"dropped {dropped.sequence}; {then}"
 
 
@@ -203,4 +204,4 @@ def _print(consumer: str, key: str, answer: dict[str, Any], *, done: bool) -> No
         else:
             print_out(f"{letter}: nothing {'was' if done else 'would be'} new")
     if done and answer["left"]:
-        print_out(f"  {answer['left']} dead letters left")
+        print_out(f"  {count_of(answer['left'], 'dead letter')} left")

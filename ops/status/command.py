@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import rich_click as click
 from rich.table import Table
 
+from infra.counts import count_of
 from infra.timestamps import now
 from ops.cli import EXIT_FINDING, SecondsParameter, end, ending_well, timeout_option
 from ops.client import ServiceAddress, http_client, services
@@ -146,7 +147,7 @@ def rate_lines(seen: Figures) -> list[str]:
         f"orders   {seen.accepted:,.1f}/s accepted, {seen.confirmed:,.1f}/s confirmed, "
         f"{seen.canceled:,.1f}/s canceled, {seen.refused:,.1f}/s refused; {times}",
         f"waiting  {seen.pending:,} in flight{oldest}, "
-        f"{seen.uncompensated:,} canceled and not compensated, {seen.dead_letters:,} dead letters",
+        f"{seen.uncompensated:,} canceled and not compensated, {count_of(seen.dead_letters, 'dead letter')}",
         f"stream   generation {seen.stream_generation}: {_size(seen.stream_bytes)}{of_limit}{full}",
         *room_lines(seen.rooms),
     ]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 from typing import Final, NamedTuple
 
+from infra.counts import count_of
 from infra.process.measures import CLOCK
 from ops.status import counts
 from ops.status.concern import Concern, duration
@@ -178,7 +179,9 @@ def _warned(services: Sequence[SeenService]) -> Iterator[Concern]:
             yield about_warning(text, seen, services)
         if seen.not_ready and (letters := int(seen.samples.total("saga_dead_letters"))):
             yield Concern(
-                f"{seen.name} has {letters} dead letters", "docs/runbook.md#sagadeadletters", ("just dlq ls",)
+                f"{seen.name} has {count_of(letters, 'dead letter')}",
+                "docs/runbook.md#sagadeadletters",
+                ("just dlq ls",),
             )
 
 

@@ -312,7 +312,7 @@ async def test_the_recipes_show_the_same(told: Told, open_all_day: Shop) -> None
             subprocess.run, ["just", *arguments], cwd=ROOT, env=env | where, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        return str(done.stdout)
+        return f"{done.stdout}{done.stderr}"
 
     assert "Every fact of every service" in await just("nats-cli-stream", **at_port)
     assert "│ product-popular-hears-order-confirmed │" in await just(
@@ -322,4 +322,6 @@ async def test_the_recipes_show_the_same(told: Told, open_all_day: Shop) -> None
         f"{fact}.{CONFIRMED}"
         for fact in ("order.created.pending", "product.reserved", "point.used", "coupon.used", "order.confirmed")
     ]
-    assert subjects(await just("nats-cli-order", "no-such-order", **at_port)) == []
+    nothing = await just("nats-cli-order", "no-such-order", **at_port)
+    assert "the stream has no message of the order no-such-order" in nothing
+    assert subjects(nothing) == []

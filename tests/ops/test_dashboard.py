@@ -515,8 +515,8 @@ async def test_it_says_what_just_status_says(board: Board) -> None:
     assert away["what"] in text
     assert away["next_step"] in text
     assert all(command in text for command in away["commands"])
-    assert any("point has 1 dead letters" in one["what"] for one in others)
-    assert "point has 1 dead letters" in text
+    assert any("point has 1 dead letter," in one["what"] for one in others)
+    assert "point has 1 dead letter," in text
 
 
 async def test_it_ends_at_once_also_while_somebody_looks(board: Board) -> None:

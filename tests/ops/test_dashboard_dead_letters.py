@@ -313,7 +313,7 @@ async def test_what_waited_behind_a_dropped_dead_letter_says_so(board: Board) ->
     text = words((await board.get("/dead-letters")).text)
     assert f"waited behind {first.sequence}, which is gone: redrive it" in text
     assert "waits behind" not in text
-    assert "1 not tried, of 1 keys" in text
+    assert "1 not tried, of 1 key;" in text
 
 
 async def test_a_dead_letter_is_redriven_once_its_cause_is_mended(board: Board) -> None:
@@ -322,7 +322,7 @@ async def test_a_dead_letter_is_redriven_once_its_cause_is_mended(board: Board) 
     listed = await board.get("/dead-letters")
     text = words(listed.text)
     assert "point: ZeroDivisionError" in text
-    assert "1 tried in vain, 1 wait behind them, of 1 keys" in text
+    assert "1 tried in vain, 1 wait behind them, of 1 key;" in text
     assert f"/orders/{order_id}" in listed.text
     form = fields(listed.text)
     assert form["key"] == f"point {order_id}"

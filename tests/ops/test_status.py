@@ -134,7 +134,7 @@ async def test_just_up_is_looked_for_in_the_data_folder(tmp_path: Path) -> None:
 
 
 CAUSES = {
-    "dead letters": ("point", "", ("point has 1 dead letters",)),
+    "dead letters": ("point", "", ("point has 1 dead letter,",)),
     "no answers": ("order", "", ("point_svc has not answered since 12:03:05 UTC",)),
     "relay": ("point", "saga_relay_lag_seconds 6", ()),
     "consumer": ("point", 'saga_consumer_lag_seconds{consumer="point-hears-x"} 11', ()),
@@ -362,7 +362,7 @@ def warning_of_the_stream(infos: Sequence[StreamInfo], days: float) -> SeenServi
 
 
 GENERATIONS = [generation(0, 0, 1), generation(1, 1, 0.01)]
-LETTERS = ("point has 1 dead letters, the oldest for 901 s; list them with `just dlq ls`",)
+LETTERS = ("point has 1 dead letter, the oldest for 901 s; list them with `just dlq ls`",)
 DENIED = (f"point: {denied(['publish to dead.point.o1'])}",)
 NOT_READY = "the store cannot record: disk full"
 
@@ -680,7 +680,7 @@ async def test_a_service_that_is_stopped_and_a_dead_letter_are_named(shop: Shop)
     assert done.returncode == 1
     assert done.stdout.startswith("coupon_svc at http://127.0.0.1:")
     assert "has not answered GET /readyz within 0.5 s" in done.stdout
-    assert "point has 1 dead letters" in done.stdout
+    assert "point has 1 dead letter," in done.stdout
     assert "list them with `just dlq ls`" in done.stdout
 
 

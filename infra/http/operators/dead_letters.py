@@ -17,6 +17,7 @@ from infra.consuming.dead_letter_message import error_text
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.retry_queue import Redriven, RetryQueue
 from infra.consuming.supervisor import Supervisor
+from infra.counts import count_of
 from infra.http.answers import problems
 from infra.http.examples import example, example_of
 from infra.http.operators.dead_letter_actions import actions, count_action
@@ -126,8 +127,8 @@ def warnings_of(name: str, consumer: Consumer, now: datetime) -> Iterator[str]:
     if oldest is None:
         return
     age_s = max(0.0, (now - oldest).total_seconds())
-    depth = consumer.dead_letters.depth
-    yield f"{name} has {depth} dead letters, the oldest for {age_s:.0f} s; list them with `just dlq ls`"
+    letters = count_of(consumer.dead_letters.depth, "dead letter")
+    yield f"{name} has {letters}, the oldest for {age_s:.0f} s; list them with `just dlq ls`"
 
 
 def dead_letter_routes(consumers: Mapping[str, Consumer], metrics: Metrics) -> Router:

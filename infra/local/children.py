@@ -70,8 +70,9 @@ class Children:
 
     def ended(self, name: str, *, starts_again: bool = False) -> None:
         """Note that this process has ended. Its socket is given up unless it `starts_again` at once."""
+        # First its socket: who has the port of a service that does not run is somebody else.
         if not starts_again:
-            self._give_up(name)  # first: who has the port of an ended one is somebody else
+            self._give_up(name)
         del self.running[name]
         os.close(self._outputs.pop(name))
 

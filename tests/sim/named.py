@@ -1140,7 +1140,7 @@ NAMED: Final = (
         "gives up a service's socket while it restarts",
         "tests/e2e/test_roll.py -k under_load_refuses",
         "infra/local/children.py",
-        "        if not starts_again:\n            self._give_up(name)  # first: who has the port of an ended one is somebody else\n",
+        "        if not starts_again:\n            self._give_up(name)\n",
         "        self._give_up(name)\n",
     ),
     one(
@@ -1148,7 +1148,7 @@ NAMED: Final = (
         "keeps the socket of a service that has ended",
         "tests/e2e/test_roll.py -k come_back",
         "infra/local/children.py",
-        "        if not starts_again:\n            self._give_up(name)  # first: who has the port of an ended one is somebody else\n",
+        "        if not starts_again:\n            self._give_up(name)\n",
     ),
     one(
         52,

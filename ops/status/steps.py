@@ -32,7 +32,7 @@ WARNINGS: Final[Mapping[str, NextStep]] = {
     "…: the broker denies its user what is needed: …": NextStep(
         "grant it at the broker; {name}_svc then stops to say this", "SagaPermissionDenied", ("curl -s {url}/readyz",)
     ),
-    "… has … dead letters, …": NextStep("redrive or drop them", "SagaDeadLetters", ("just dlq ls",)),
+    "… has … dead letter…, …": NextStep("redrive or drop them", "SagaDeadLetters", ("just dlq ls",)),
     "an older generation of EVENTS is not sealed …": NextStep(
         "start the keeper, or end who publishes into it",
         "SagaGenerationUnsealed",
@@ -92,7 +92,9 @@ STORES: Final[Mapping[str, NextStep]] = {
         "SagaNotReady",
         ("just rebuild {name}",),
     ),
-    "…disk is full…": NextStep("make room on the disk of the store", "SagaDiskFillsSoon", ("df -h .",)),
+    "…disk is full…": NextStep(
+        "make room on the disk of the store", "SagaDiskFillsSoon", ("df -h ${DATA_DIR:-.data}",)
+    ),
 }
 """By the words of what is wrong with a store: what is more to the point than the step for all stores."""
 

@@ -180,7 +180,9 @@ async def test_the_sentence_says_the_cause_and_the_command_and_leaves_all_else_t
     found = well(coupon=old, order=late)
 
     cause, more, waits = found.sentence.partition(" (just rebuild coupon); meanwhile ")
-    assert cause.endswith("but the log has not: this store is another one, or lost its newest records")
+    assert cause.endswith(
+        "but the log in /data/coupon/events.sqlite has not: this store is another one, or lost its newest records"
+    )
     assert more
     assert waits == "3 orders are in flight, the oldest for 41 s."
     assert found.concerns[0].what.endswith(str(lost)), "whole"

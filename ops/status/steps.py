@@ -93,7 +93,7 @@ STORES: Final[Mapping[str, NextStep]] = {
         ("just rebuild {name}",),
     ),
     "…disk is full…": NextStep(
-        "make room on the disk of the store", "SagaDiskFillsSoon", ("df -h ${DATA_DIR:-.data}",)
+        "make room on the disk of the store", "SagaDiskFillsSoon", ("df -h ${{DATA_DIR:-.data}}",)
     ),
 }
 """By the words of what is wrong with a store: what is more to the point than the step for all stores."""

@@ -189,7 +189,7 @@ REASONS = {
     "stream_full": ("the stream EVENTS is full", "just stream roll"),
     "store": ("database is locked", "curl -s http://coupon/readyz"),
     "store with a way out": ("it was replaced: put it back or (just rebuild coupon)", "just rebuild coupon"),
-    "store on a full disk": ("database or disk is full. Its disk is full", "df -h ."),
+    "store on a full disk": ("database or disk is full. Its disk is full", "df -h ${DATA_DIR:-.data}"),
 }
 
 

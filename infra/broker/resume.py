@@ -135,16 +135,17 @@ async def _check_archived(service: str, store: EventStore, archived: ArchivedLog
 
 async def _lost(service: str, store: EventStore, its_id: str, position: int, sequence: int) -> LogLost:
     where = f"sequence {sequence} of {stream_of_sequence(sequence)}"
-    if await store.max_notification_id():
-        wrong = f"the log in {store.place} has not: this store is another one, or lost its newest records"
+    if await store.select_notifications(0, 1):
+        wrong = "the log has not: this store is another one, or lost its newest records"
         right = "Put the right store back"
     else:
-        wrong = f"the log in {store.place} has no fact: this store is another one, or was made anew"
+        wrong = "the log has no fact: this store is another one, or was made anew"
         right = "Start the service with the DATA_DIR that it has recorded in, or put the right store back"
     return LogLost(
-        f"the stream has {its_id} at position {position} of {service}_svc's log ({where}), but {wrong}. {right}; or "
-        f"stop the service and rebuild the store from the stream (just rebuild {service}). If no log ever had that "
-        f"fact, somebody forged it: just audit --foreign {sequence}, and the service goes on by itself"
+        f"the stream has {its_id} at position {position} of {service}_svc's log ({where}), but {wrong}. It is "
+        f"{store.place}. {right}; or stop the service and rebuild the store from the stream (just rebuild {service}). "
+        f"If no log ever had that fact, somebody forged it: just audit --foreign {sequence}, and the service goes on "
+        "by itself"
     )
 
 

@@ -110,6 +110,7 @@ GOOD = {
     "key": "mug",
     "thing": "product",
     "sequence": "1",
+    "sequences": "1",
     "name": "point",
     "folder": "/dev/null",
     "lines": "mug:1",

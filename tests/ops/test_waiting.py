@@ -163,7 +163,7 @@ async def test_progress_is_told_on_standard_error_only_if_it_is_asked_for(shop: 
 
     assert (quiet.returncode, quiet.stderr) == (0, "")
     assert told.returncode == 0
-    assert "taking a cut\nchecking, " in told.stderr
+    assert "taking a cut\nchecking the files of the archive\nchecking, " in told.stderr
     assert "\nasking order_svc, product_svc, point_svc, coupon_svc, " in told.stderr
     assert "asking" not in told.stdout
 

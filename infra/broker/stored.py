@@ -1,4 +1,4 @@
-"""Reads messages that a stream has stored, as bytes: anybody may have written them, so nothing in them is parsed.
+"""Reads and deletes messages that a stream has stored. As anybody may have written them, nothing in them is parsed.
 
 nats-py's `get_msg` parses a message's headers as an e-mail's. It returns objects in place of text that is not ASCII,
 and raises RecursionError for nested parts.
@@ -16,6 +16,7 @@ import msgspec
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
+from nats.js import JetStreamContext
 from nats.js.errors import APIError, ServiceUnavailableError
 
 from infra.broker.client import VERSION_LINE, BrokerClient, header, status
@@ -25,6 +26,9 @@ from infra.timestamps import microseconds
 ANSWERED_BY: Final = "Nats-Stream"
 """The header of a direct get's answer with the name of the stream that answered: the one asked, or a mirror of it."""
 
+NOT_THERE: Final = frozenset({10_043, 10_057})
+"""nats-server's error codes for deleting a missing message: with status 400, or with 500 if the sequence was never used
+or the stream is empty."""
 NO_MESSAGE: Final = 10_037
 """nats-server's error code if the stream is there, but has no such message."""
 
@@ -205,3 +209,12 @@ def _nanoseconds(time: str) -> int:
     """Return the time that a server writes, in nanoseconds since 1970. It has up to nine digits after the point."""
     more = _NANOSECONDS.search(time)
     return 1_000 * microseconds(datetime.fromisoformat(time)) + (int(more[1].ljust(3, "0")) if more else 0)
+
+
+async def delete_message(js: JetStreamContext, stream: str, sequence: int) -> None:
+    """Delete the message at this sequence, if it is there. Raises the client's errors."""
+    try:
+        await js.delete_msg(stream, sequence)
+    except APIError as error:
+        if error.err_code not in NOT_THERE:
+            raise

@@ -17,7 +17,7 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 from infra.broker.client import BrokerClient
 from infra.broker.connection import CONNECT_TIMEOUT_S
 from infra.broker.errors import ConnectionLost, ConsumerFailed
-from infra.broker.stored import stored_message
+from infra.broker.stored import delete_message, stored_message
 from infra.broker.streams import KEEPS, check_message_size, compare
 from infra.consuming.dead_letter import DEAD, ERRORS, PREFIX, WAITS, DeadLetter, kind_of, stream_config
 from infra.consuming.dead_letter_message import (
@@ -30,7 +30,7 @@ from infra.consuming.dead_letter_message import (
     traceback_text,
 )
 from infra.consuming.redrive_notes import RedriveNote, put_note
-from infra.consuming.stored_dead_letters import delete, read
+from infra.consuming.stored_dead_letters import read
 from infra.core.messages import Delivery
 from infra.settings import Settings
 from infra.timestamps import now
@@ -224,7 +224,7 @@ class DeadLetters:
         """
         found = await self._at(dead_letter.sequence)
         if found is not None and found.identity == dead_letter.identity:
-            await delete(self._stream, dead_letter.sequence)
+            await delete_message(self._stream, DEAD, dead_letter.sequence)
         self._forget(dead_letter)
 
     async def note_redrive(self, key: str, failed: DeadLetter | None, error: str, reason: str) -> None:

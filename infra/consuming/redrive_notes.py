@@ -13,10 +13,9 @@ import msgspec
 import structlog
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.errors import APIError
 
 from infra.broker.client import BrokerClient
-from infra.broker.stored import StoredMessage, last_message
+from infra.broker.stored import StoredMessage, delete_message, last_message
 from infra.broker.troubles import describe
 from infra.consuming.dead_letter import DEAD, PREFIX
 
@@ -73,8 +72,7 @@ async def _put(nc: BrokerClient, js: JetStreamContext, subject: str, note: Redri
             note = msgspec.structs.replace(note, times=earlier.times + note.times)
         await js.publish(subject, msgspec.json.encode(note), stream=DEAD)
     if before is not None:
-        with suppress(APIError):  # it is deleted already
-            await js.delete_msg(DEAD, before.sequence)
+        await delete_message(js, DEAD, before.sequence)
 
 
 def by_letter(notes: Sequence[RedriveNote]) -> dict[int, RedriveNote]:

@@ -1,11 +1,10 @@
-"""Reads the stream DEAD, in batches if a copy has all that is asked for, or else one by one; deletes from it."""
+"""Reads the stream DEAD, in batches if a copy has all that is asked for, or else one by one."""
 
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Final, TypeVar
 
-from nats.js import JetStreamContext
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import NotFoundError
 
 from infra.broker.client import BrokerClient
 from infra.broker.connection import CONNECT_TIMEOUT_S
@@ -16,10 +15,6 @@ from infra.consuming.redrive_notes import ALL_NOTES, RedriveNote, note_in
 
 BATCH: Final = 1_000  # messages that one direct get asks for, and
 BATCH_BYTES: Final = 8 << 20  # about how many bytes of them
-
-NOT_THERE: Final = frozenset({10_043, 10_057})
-"""nats-server's error codes for deleting a missing message: with status 400, or with 500 if the sequence was never used
-or DEAD is empty."""
 
 T = TypeVar("T")
 
@@ -83,12 +78,3 @@ async def _in_batches(
         found += [parse(message) for message in messages if message.sequence <= last]
         reached = messages[-1].sequence
     return found if len(found) >= count else None
-
-
-async def delete(js: JetStreamContext, sequence: int) -> None:
-    """Delete the message of DEAD at this sequence, if it is there. Raises the client's errors."""
-    try:
-        await js.delete_msg(DEAD, sequence)
-    except APIError as error:
-        if error.err_code not in NOT_THERE:
-            raise

@@ -60,10 +60,8 @@ def ending_well(command: Callable[Arguments, None]) -> Callable[Arguments, None]
         except (SettingsError, Unusable) as error:
             end(str(error), EXIT_USAGE)
         except (Unreachable, StoreError) as error:
-            late = (
-                "\n--timeout waits longer" if isinstance(error, TooLate) or isinstance(error.__cause__, TooLate) else ""
-            )
-            end(f"{error}{late}", EXIT_UNREACHABLE)
+            late = any(isinstance(one, TooLate) for one in (error, error.__cause__))
+            end(f"{error}\n--timeout waits longer" if late else str(error), EXIT_UNREACHABLE)
         except sqlite3.Error as error:
             end(f"a database cannot be read or written: {error}. {next_step(error, DAMAGED)}", EXIT_UNREACHABLE)
         except OSError as error:

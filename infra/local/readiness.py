@@ -39,8 +39,7 @@ def why_not_ready(url: str, pid: int | None = None, path: str = READY) -> str | 
     program may listen there: whatever it answers, this raises nothing.
     """
     try:
-        with _client().stream("GET", f"{url}{path}") as answer:
-            body = _read(answer)
+        answer, body = _ask(f"{url}{path}")
     except httpx.TransportError:
         return UNREACHABLE
     except NO_ANSWER as error:
@@ -58,8 +57,7 @@ def process_at(url: str) -> int | None:
     Blocks. Another program may listen there: whatever it answers, this raises nothing.
     """
     try:
-        with _client().stream("GET", f"{url}/readyz") as answer:
-            return _pid(_read(answer))
+        return _pid(_ask(f"{url}{READY}")[1])
     except NO_ANSWER:
         return None
 
@@ -77,16 +75,17 @@ def _pid(body: bytes) -> int | None:
     return None
 
 
-def _read(answer: httpx.Response) -> bytes:
-    """Read the body. Raises ValueError if it is too long, or comes too slowly; httpx's errors."""
+def _ask(url: str) -> tuple[httpx.Response, bytes]:
+    """Return the answer and its body. Raises ValueError if that is too long, or comes too slowly; httpx's errors."""
     body, until = b"", monotonic() + TIMEOUT_S
-    for part in answer.iter_bytes():
-        body += part
-        if len(body) > LONGEST_ANSWER:
-            raise ValueError("it has too much to say")
-        if monotonic() > until:
-            raise ValueError("it is too slow")
-    return body
+    with _client().stream("GET", url) as answer:
+        for part in answer.iter_bytes():
+            body += part
+            if len(body) > LONGEST_ANSWER:
+                raise ValueError("it has too much to say")
+            if monotonic() > until:
+                raise ValueError("it is too slow")
+    return answer, body
 
 
 def wait_ready(name: str, env: Mapping[str, str], process: Process) -> None:

@@ -40,7 +40,7 @@ from infra.usage import EXIT_USAGE, take_no_arguments
 
 NO_SERVICES: Final = frozenset({BROKER, KEEPER, DASHBOARD})
 AGAIN: Final = {BROKER: "just nats", DASHBOARD: "just dashboard"}
-"""What starts a process again that `just roll` does not."""
+"""What starts a process again in another terminal; `just roll` never starts the broker."""
 ROLLED: Final = "`just roll` starts it again here, and restarts all services"
 READINESS_POLL_S: Final = 0.05
 PARENT_POLL_S: Final = 0.5

@@ -171,9 +171,8 @@ def _warned(services: Sequence[SeenService]) -> Iterator[Concern]:
     told: set[str] = set()
     for seen in sorted(services, key=lambda seen: seen.service.name == "order"):
         for text in seen.warnings:
-            if (
-                text.startswith(CLOCK) or text in told
-            ):  # a cause, see `_clocks`; or of all, such as the archive's bucket
+            # A clock is a cause, see `_clocks`. All services may warn of one thing, such as the archive's bucket.
+            if text.startswith(CLOCK) or text in told:
                 continue
             told.add(text)
             yield about_warning(text, seen, services)
@@ -235,11 +234,7 @@ def _clocks(before: Look, now: Look) -> Iterator[Concern]:
     for seen in now.services:
         told = next((text for text in seen.warnings if text.startswith(CLOCK)), "")
         if told or seen.samples.total(name) > earlier.get(seen.name, inf):
-            yield Concern(
-                told or f"{CLOCK}{seen.name} lags that of others, or was set back",
-                "set the clock; orders and facts are not lost: docs/runbook.md#sagaclockbackward",
-                ("date -u",),
-            )
+            yield about_warning(told or f"{CLOCK}{seen.name} lags that of others, or was set back", seen, now.services)
 
 
 def _audit(now: Look) -> Iterator[Concern]:

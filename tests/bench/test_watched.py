@@ -90,7 +90,7 @@ def test_without_metrics_nothing_is_counted(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.processes
-def test_viewers_are_shown_the_orders_and_the_dashboard_costs_something(tmp_path: Path) -> None:
+def test_viewers_are_shown_the_orders_and_the_dashboard_is_measured(tmp_path: Path) -> None:
     with Viewed(tmp_path) as system:
         measured = through(system, C64, VIEWED, Wares(600), None)
         assert len(system.events) == 3
@@ -99,7 +99,7 @@ def test_viewers_are_shown_the_orders_and_the_dashboard_costs_something(tmp_path
         with pytest.raises(WentWrong, match=r"\[1, 0, 1\]"):
             system.prove()
 
-    assert measured.cpu_of["dashboard"] > 0
+    assert "dashboard" in measured.cpu_of
 
 
 @pytest.mark.slow

@@ -259,6 +259,7 @@ BUGS: Final = (
             ),
         ),
         decision=7,
+        near=100,
         faults=("drop", "cut"),
     ),
     Bug(
@@ -370,6 +371,7 @@ BUGS: Final = (
             ),
         ),
         decision=3,
+        near=50,
         faults=("delete", "kill"),
     ),
     Bug(
@@ -394,6 +396,7 @@ BUGS: Final = (
             ),
         ),
         decision=37,
+        near=330,
     ),
     Bug(
         "records before the log was compared with the stream",
@@ -673,6 +676,7 @@ BUGS: Final = (
             ),
         ),
         decision=6,
+        near=4640,
     ),
     # Of the tail ------------------------------------------------------------------------------------------------------
     Bug(

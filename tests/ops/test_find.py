@@ -179,7 +179,7 @@ CRITERIA = st.builds(
 @example(asked=Criteria(status="CONFIRMED", by="ended"), limit=30, which=0, whole=False)
 @example(asked=Criteria(user="u1", by="ended"), limit=3, which=1, whole=False)
 @example(asked=Criteria(status="PENDING"), limit=1, which=1, whole=False)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_pages_have_every_order_that_fits_once_newest_first(
     folders: list[Path], asked: Criteria, limit: int, which: int, whole: bool
 ) -> None:

@@ -7,10 +7,12 @@ marker of its level, a test that starts a nats-server or a process of the system
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from coverage import Coverage
 
 BROKER: Final = "broker"
 PROCESSES: Final = "processes"
@@ -50,10 +52,14 @@ SLOW_FILES: Final = (
     "tests/bench/test_systems.py",
     "tests/bench/test_alternatives.py",
     "tests/bench/test_years.py",
+    "tests/docs/test_operating_page.py",
     "tests/metrics/test_alerts.py",
     "tests/mutants/test_mutants.py",
 )
 """Files of tests that take more than a few seconds each."""
+
+MEASURED_TOO: Final = ("tests/ops/",)
+"""Of the tests that are slow or start processes, the lines are counted of those in these folders and files alone."""
 
 SYSTEM_MODULES: Final = ("infra.local.", "ops.", "bench", "tests.wrappers.", "tests.chaos")
 """Modules that start processes of the system when they run as `python -m`, besides all of the services."""
@@ -73,6 +79,28 @@ def mark_all(items: Iterable[pytest.Item], root: Path) -> None:
             item.add_marker(BROKER)
         if path.startswith(SLOW_FILES):
             item.add_marker(SLOW)
+
+
+@contextmanager
+def lines_counted(item: pytest.Item, *, every: bool = False) -> Iterator[None]:
+    """Stop the measurement of coverage, if one runs, during a test whose lines are not counted; every: count all.
+
+    A service that a test starts is not measured, and the simulator runs what the tests of the domains run: to count
+    their lines finds next to no other, and takes as long again.
+    """
+    running = None if every or _measured(item) else Coverage.current()
+    if running is not None:
+        running.stop()
+    try:
+        yield
+    finally:
+        if running is not None:
+            running.start()
+
+
+def _measured(item: pytest.Item) -> bool:
+    fast = item.get_closest_marker(PROCESSES) is None and item.get_closest_marker(SLOW) is None
+    return fast or item.path.relative_to(item.config.rootpath).as_posix().startswith(MEASURED_TOO)
 
 
 def _functions(item: pytest.Item) -> Iterator[Callable[..., object]]:

@@ -17,7 +17,6 @@ ENOUGH: Final = 2_000
 
 
 @pytest.mark.slow
-@pytest.mark.no_cover  # the tests of the domains execute the same, and measuring takes as long again
 @pytest.mark.parametrize("first", range(0, SCHEDULES, AT_A_TIME))
 def test_no_schedule_of_the_core_breaks_an_invariant(first: int) -> None:
     tally = many.of_the_core(range(first, first + AT_A_TIME))

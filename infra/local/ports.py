@@ -4,7 +4,15 @@ import contextlib
 import errno
 import random
 import socket
-from typing import Any
+import sys
+from collections import deque
+from typing import Any, Final
+
+RESERVED: Final = 64 if sys.platform == "linux" else 0
+"""How many ports a process reserves: the newest that it has found. Elsewhere their servers would be refused."""
+
+_reserved: Final[deque[socket.socket]] = deque()
+"""They are bound, and do not listen."""
 
 
 def is_free(port: int) -> bool:
@@ -42,16 +50,24 @@ def _refusal(family: int, address: tuple[Any, ...]) -> OSError | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Find `count` different ports of 127.0.0.1 that are free now; they are not reserved.
+    """Find `count` different ports of 127.0.0.1 that are free now.
 
-    All are below 32768, where Linux begins to choose ports for outgoing connections.
+    All are below 32768, where Linux begins to choose ports for outgoing connections. On Linux no other process finds
+    the last RESERVED of them until this one has ended or has found as many others: two systems that start at once get
+    different ports. A server can listen there meanwhile, if it sets SO_REUSEADDR, as servers do.
     """
     found: list[int] = []
-    with contextlib.ExitStack() as stack:
-        while len(found) < count:
-            port = random.randint(15_000, 31_999)
-            candidate = stack.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                candidate.bind(("127.0.0.1", port))
-                found.append(port)
+    while len(found) < count:
+        port = random.randint(15_000, 31_999)
+        candidate = socket.socket()
+        try:
+            candidate.bind(("127.0.0.1", port))
+            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        except OSError:
+            candidate.close()
+        else:
+            found.append(port)
+            _reserved.append(candidate)
+    while len(_reserved) > RESERVED:
+        _reserved.popleft().close()
     return found

@@ -254,7 +254,7 @@ test-unit *ARGUMENTS: (_tools ARGUMENTS)
 test-fast *ARGUMENTS: (_tools ARGUMENTS)
     @{{ help_first }} test-fast;; esac; exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder -m "not processes and not slow" "$@"
 
-# All tests, then the lines that no fast one ran, nor one of tests/ops (--measure-all: none at all); no number passes or fails it
+# All tests, then the lines that no fast one ran, nor one of each command (--measure-all: none at all); no number passes or fails it
 [group('check')]
 [positional-arguments]
 coverage *ARGUMENTS: (_tools ARGUMENTS)

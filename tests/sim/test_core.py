@@ -11,7 +11,7 @@ from tests.sim import many
 from tests.sim.bugs import BUGS, Bug
 
 AT_A_TIME: Final = 20_000
-SCHEDULES: Final = 80_000
+SCHEDULES: Final = 40_000
 ENOUGH: Final = 2_000
 """Schedules in which every bug of the domain shows; the rarest does in one of 300."""
 

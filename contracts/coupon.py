@@ -13,9 +13,9 @@ from contracts.step import Step
 
 
 def coupon_stream(coupon_id: str | None, order_id: str) -> str:
-    """Return the name of the stream in which an order's coupon is answered today: `couponuse-<order_id>`.
+    """Return the name of the stream in which coupon_svc answers an order today: `couponuse-<order_id>`.
 
-    An order without a coupon (`coupon_id` None) is answered in the stream `nocoupon-<order_id>`.
+    For an order without a coupon (`coupon_id` None) it is `nocoupon-<order_id>`.
     """
     return f"nocoupon-{order_id}" if coupon_id is None else f"couponuse-{order_id}"
 

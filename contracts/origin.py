@@ -66,7 +66,10 @@ def header(raw_headers: bytes, name: bytes) -> str:
 
 
 def number(text: str) -> int:
-    """Return the version or position that is written as `text`; 0 if the text is none."""
+    """Return the version or position that is written as `text`; 0 for any other text.
+
+    A version or position is from 1, without leading zeros, and has at most DIGITS digits.
+    """
     return int(text) if text.isascii() and text.isdecimal() and text[0] != "0" and len(text) <= DIGITS else 0
 
 
@@ -92,7 +95,10 @@ def origin(published_on: str, message_id: str, raw_headers: bytes, body: bytes) 
 
 
 def _origin(published_on: str, message_id: str, raw_headers: bytes, body: bytes, *, replayed: bool) -> Origin:
-    """Return what `origin` does; of a copy with an id of its own (`replayed`) with the position 0 if it has none."""
+    """Do what `origin` does. `replayed`: the message is a copy, whose Nats-Msg-Id may be any.
+
+    A copy may also lack the position, which is 0 then.
+    """
     value, version = header(raw_headers, _STREAM), number(header(raw_headers, _VERSION))
     position = number(header(raw_headers, _POSITION))
     there = ((STREAM, value), (VERSION, version), (POSITION, position or replayed))
@@ -128,7 +134,7 @@ _in_log: Final = msgspec.json.Decoder(_InLog)
 
 
 def log_fields(published_on: str, message_id: str, body: bytes) -> dict[str, str]:
-    """Return the fields of a log line about a message: its subject, and fact, cause and order if it has them.
+    """Return the fields of a log line about a message: `subject`, and `fact_id`, `cause` and `order_id` if it has them.
 
     Anybody may have sent the message, so this never raises.
     """
@@ -156,10 +162,10 @@ def heard(published_on: str, message_id: str, raw_headers: bytes, body: bytes) -
 
 
 def heard_id(fact: Fact, published_on: str, message_id: str, raw_headers: bytes) -> str:
-    """Return the id of a fact that a service hears in a message with these headers. Raises ForeignMessage.
+    """Return the id of the fact that a service hears in a message with these headers: `<stream>@<version>`.
 
-    It costs less than `origin` and demands as much, and also that Fact-Stream is the fact's `stream` or
-    `earlier_stream`. Only a copy by `orders replay --fresh-ids` may have another Nats-Msg-Id, one that begins with
+    Raises ForeignMessage where `origin` does, and unless Fact-Stream is the fact's `stream` or `earlier_stream`; costs
+    less than `origin`. Only a copy by `orders replay --fresh-ids` may have a Nats-Msg-Id of its own, which begins with
     REPLAYED, and no Fact-Position.
     """
     stream = fact.stream

@@ -178,7 +178,10 @@ PENDING_SINCE: Final = "SELECT order_id, placed_at FROM orders WHERE status = 'P
 
 
 def canceled_last(limit: int) -> Query:
-    """Make the query for the canceled orders that were placed last: key (two columns), reason, when they ended."""
+    """Make the query for the `limit` canceled orders that were placed last, the last one first.
+
+    Its columns: `placed_at` and `order_id`, which are the key, `reason`, `ended_at`.
+    """
     return (
         "SELECT placed_at, order_id, reason, ended_at FROM orders WHERE status = 'CANCELED'"
         " ORDER BY placed_at DESC, order_id DESC LIMIT ?",

@@ -1,8 +1,8 @@
 """The facts that coupon_svc says: the answers to orders, and what each coupon is and which order uses it.
 
-An answer is in a stream of the order, so that a coupon's state does not grow with the orders that try it. For an order
-with a coupon older code recorded it in the coupon's stream instead, and neither CouponHeld nor CouponReturned beside
-it. coupon_svc also answers an order without a coupon.
+An answer is in a stream of the order, so that a coupon's state does not grow with the orders that try the coupon. For
+an order with a coupon older code recorded the answer in the coupon's stream instead, and neither CouponHeld nor
+CouponReturned beside it. coupon_svc also answers an order without a coupon.
 """
 
 from typing import ClassVar, Final
@@ -37,9 +37,10 @@ class CouponIssued(Fact, frozen=True, kw_only=True, tag="coupon.issued"):
 
 
 class CouponMoved(Fact, frozen=True, kw_only=True):
-    """Base of the facts that an order got a coupon or gave it back, each recorded with the answer that it belongs to.
+    """Base of the facts that an order got a coupon or gave it back.
 
-    The published subject ends in the coupon's id, as `wire.token` writes it.
+    CouponHeld is recorded together with CouponUsed, CouponReturned with CouponRestored. The published subject ends in
+    the coupon's id, as `wire.token` writes it.
     """
 
     key_field: ClassVar[str] = "coupon_id"

@@ -123,7 +123,8 @@ class HeardMessage(NamedTuple):
 class Trigger(NamedTuple):
     """What led to a fact besides what was heard: `saga.trigger` (deadline, customer, operator), and its span if known.
 
-    The fact's span links to that span. It is in another trace, unless a client sent its request in the order's trace.
+    The fact's span links to the trigger's span, which is in another trace unless a client sent its request in the
+    order's trace.
     """
 
     name: str
@@ -134,9 +135,10 @@ class Trigger(NamedTuple):
 
 
 def trace_id(order_id: str) -> int:
-    """Return the id of an order's trace: the number that its 32 hexadecimal digits are.
+    """Return the id of an order's trace: the number that the 32 hexadecimal digits of the order's id are.
 
-    Of an id of another form, which only other writers have, it is a hash. It is never 0, which would be no trace.
+    For an order's id of another form, which order_svc never makes, it is a hash. It is never 0: OpenTelemetry takes 0
+    for no trace.
     """
     if _HEX.fullmatch(order_id) and (number := int(order_id, 16)):
         return number

@@ -55,7 +55,7 @@ class Alarm:
         self._timer: asyncio.TimerHandle | None = None
 
     def at(self, time_s: float) -> None:
-        """Set the event at this time of the event loop's clock, or earlier, if an earlier time is still to come."""
+        """Set the event at this time of the event loop's clock; if an earlier time is still to come, only at that."""
         if self._timer is None or self._timer.when() > time_s:
             if self._timer is not None:
                 self._timer.cancel()
@@ -84,7 +84,7 @@ async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
 
 
 async def _canceled(tasks: Collection[asyncio.Task[object]]) -> None:
-    """Cancel the tasks again every CANCEL_AGAIN_S seconds until all have ended.
+    """Cancel the tasks, and again every CANCEL_AGAIN_S seconds, until all have ended.
 
     Then raises CancelledError if the caller was canceled meanwhile. The caller may be a task of another `first_of`,
     which cancels it again and again.

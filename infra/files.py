@@ -136,8 +136,8 @@ def take_lock(path: Path) -> int:
     The lock is held until the last copy of the descriptor is closed: a child process that inherits one holds the lock,
     too. Raises LockTaken, without waiting, if the lock is held already; OSError if the file cannot be used.
 
-    A process that only looks (`lock_holder`) does not hold the lock: `take_lock` waits for the end of the look. After
-    LOOKS pauses of LOOK_S seconds it raises LockTaken, too.
+    A process that only looks (`lock_holder`) does not hold the lock: `take_lock` waits for the end of the look. It
+    raises LockTaken, too, if the looks go on after LOOKS pauses of LOOK_S seconds.
     """
     while True:
         lock = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE)

@@ -81,7 +81,10 @@ Status = Literal["PENDING", "CONFIRMED", "CANCELED"]
 
 
 class State(Struct):
-    """One order. `first_end`: its first end, kept if a cancel follows. `status`: None if there is no such order."""
+    """One order. `status`: None if there is no such order.
+
+    `first_end`: the order's first end, kept if a cancel follows a confirmation. `reason`: that of the cancel, if any.
+    """
 
     order: Order | None = None
     deadline: datetime | None = None

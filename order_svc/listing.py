@@ -158,7 +158,10 @@ class ListRow(NamedTuple):
 
 
 class PageKey(NamedTuple):
-    """The sort key of an order in every list. It never changes. `placed_at` in microseconds since 1970 (UTC)."""
+    """The sort key of an order in every list; an order's key never changes.
+
+    `placed_at` is in microseconds since 1970 (UTC).
+    """
 
     placed_at: int
     order_id: str

@@ -49,7 +49,7 @@ class Delivery(NamedTuple):
         return log_fields(self.subject, self.fact_id, self.body)
 
     def same_as(self, other: "Delivery") -> bool:
-        """Whether both have the same fact id, or the same stream position."""
+        """Whether both deliveries have the same fact id, not empty, or the same stream position."""
         return self.position == other.position or (self.fact_id != "" and self.fact_id == other.fact_id)
 
 

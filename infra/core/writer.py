@@ -140,7 +140,7 @@ class Writer:
 
     @property
     def waiting(self) -> int:
-        """How many requests and deliveries wait to be decided."""
+        """How many requests and deliveries wait to be decided; those of the batch at hand are not counted."""
         return len(self._queue)
 
     def _enqueue(self, work: Work) -> None:

@@ -51,9 +51,10 @@ class RequestSpan:
         return self._caller is not None
 
     def is_about(self, key: str, *, apart: bool) -> None:
-        """Set `key`, such as an order's id, `span` and `parent`.
+        """Set `key`, `span` and `parent`.
 
-        The span is in the caller's trace. Without a caller it is in the order's trace, or with `apart` in a new one.
+        The span is in the caller's trace. Without a caller it is in the trace of the key (an order's id), or with
+        `apart` in a new one.
         """
         self.key = key
         number = random.getrandbits(64) or 1

@@ -156,7 +156,7 @@ def root(order_id: str) -> SpanContext:
 
 
 def timer_span(fact: str) -> SpanContext:
-    """Return the context of the timer's span, which led to the fact with this id. The span has a trace of its own."""
+    """Return the context of the span of the timer that led to the fact with this id. It has a trace of its own."""
     digest = sha256(f"timer of {fact}".encode()).digest()
     return SpanContext(int.from_bytes(digest[:16]) or 1, int.from_bytes(digest[16:24]) or 1)
 

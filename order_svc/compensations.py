@@ -71,7 +71,7 @@ class Compensations:
         self._open: dict[str, Canceled] = {}
 
     def canceled(self, fact: OrderCanceled) -> None:
-        """Take an order whose cancel was just recorded. If its first step refused, it is compensated at once (0 s)."""
+        """Take an order whose cancel was just recorded. If the first step refused it, it is compensated at once."""
         if compensated(fact.reason, {REFUSED_BY.get(fact.reason, "")}):
             self._durations.observe(0.0)  # the first step refused: nothing was taken
         elif len(self._open) < MOST_OPEN:

@@ -210,7 +210,7 @@ class Progress:
         return services
 
     def _report(self) -> None:
-        """Log one line SILENT_AFTER after admission control began to refuse, and one when it admits again.
+        """Log a line once admission control has refused orders for SILENT_AFTER, and a line when it admits again.
 
         It admits again after OPEN_AFTER_S seconds without a refusal, if it would admit an order now. That ends the
         period of refusing. A period without a first line gets no second one.

@@ -81,10 +81,7 @@ Status = Literal["PENDING", "CONFIRMED", "CANCELED"]
 
 
 class State(Struct):
-    """One order. `status`: None if there is no such order.
-
-    `first_end`: the order's first end, kept if a cancel follows a confirmation. `reason`: that of the cancel, if any.
-    """
+    """One order. `first_end` stays when a cancel follows a confirmation. `status`: None if there is no such order."""
 
     order: Order | None = None
     deadline: datetime | None = None

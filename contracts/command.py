@@ -82,7 +82,10 @@ class Reaction(Struct, frozen=True):
         return {"at": self.at, "cause": self.cause, "order_id": fact.order_id, "order": fact.order}
 
     def priced_order(self: "AnswersPricedFact") -> PricedOrder:
-        """Return the fields of every PricedFact. mypy refuses the call if `fact` may be another kind of fact."""
+        """Return the fields that a PricedFact which answers `fact` inherits: order and prices are those of `fact`.
+
+        mypy refuses the call if `fact` may be no PricedFact.
+        """
         fact = self.fact
         return {
             "at": self.at,

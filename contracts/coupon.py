@@ -1,8 +1,8 @@
 """The facts that coupon_svc says: the answers to orders, and what each coupon is and which order uses it.
 
-An answer is in a stream of the order, so that a coupon's state does not grow with the orders that try it. For an order
-with a coupon older code recorded it in the coupon's stream instead, and neither CouponHeld nor CouponReturned beside
-it. coupon_svc also answers an order without a coupon.
+An answer is in a stream of the order, so that a coupon's state does not grow with the orders that try the coupon. For
+an order with a coupon older code recorded the answer in the coupon's stream instead, and neither CouponHeld nor
+CouponReturned beside it. coupon_svc also answers an order without a coupon.
 """
 
 from typing import ClassVar, Final
@@ -13,9 +13,9 @@ from contracts.step import Step
 
 
 def coupon_stream(coupon_id: str | None, order_id: str) -> str:
-    """Return the name of the stream in which an order's coupon is answered today: `couponuse-<order_id>`.
+    """Return the name of the stream in which coupon_svc answers an order today: `couponuse-<order_id>`.
 
-    An order without a coupon (`coupon_id` None) is answered in the stream `nocoupon-<order_id>`.
+    For an order without a coupon (`coupon_id` None) it is `nocoupon-<order_id>`.
     """
     return f"nocoupon-{order_id}" if coupon_id is None else f"couponuse-{order_id}"
 
@@ -37,9 +37,10 @@ class CouponIssued(Fact, frozen=True, kw_only=True, tag="coupon.issued"):
 
 
 class CouponMoved(Fact, frozen=True, kw_only=True):
-    """Base of the facts that an order got a coupon or gave it back, each recorded with the answer that it belongs to.
+    """Base of the facts that an order got a coupon or gave it back.
 
-    The published subject ends in the coupon's id, as `wire.token` writes it.
+    CouponHeld is recorded together with CouponUsed, CouponReturned with CouponRestored. The published subject ends in
+    the coupon's id, as `wire.token` writes it.
     """
 
     key_field: ClassVar[str] = "coupon_id"

@@ -40,9 +40,10 @@ WITHDRAWALS: Final[frozenset[str]] = frozenset(get_args(Withdrawal))
 
 
 def by_customer(reason: Reason) -> bool:
-    """Return whether the customer canceled the order: then it may have been confirmed, and no fact is the cause.
+    """Return whether a cancel for this reason is the customer's.
 
-    mypy refuses this module as long as a Reason is missing here.
+    Only such a cancel may come after a confirmation, and it has no fact as its cause. mypy refuses this module as long
+    as a Reason is missing here.
     """
     match reason:
         case "customer-canceled":
@@ -144,5 +145,8 @@ _timed: Final = json.Decoder(_Timed).decode
 
 
 def time_of(body: bytes) -> datetime:
-    """Return when the fact in this body was decided, also one of newer code. Raises one of DECODE_ERRORS."""
+    """Return the instant (`at`) of the fact in this body, also of a fact of newer code.
+
+    Raises one of DECODE_ERRORS if the body is not JSON, or has no such field.
+    """
     return _timed(body).at

@@ -17,7 +17,7 @@ MEANING: Final = f"1 to {MAX_LENGTH} letters, digits, `_` or `-`"
 
 
 def ecma(pattern: str) -> str:
-    r"""Return this pattern, which ends in `\Z`, with `$` in its place: JSON Schema has ECMAScript's patterns."""
+    r"""Return the pattern with `$` in place of the `\Z` at its end: JSON Schema has ECMAScript's patterns."""
     return pattern.removesuffix(r"\Z") + "$"
 
 

@@ -20,7 +20,7 @@ NEXT_STEP: Final = "install the newer version again"
 
 
 class OfNewerCode(msgspec.ValidationError):
-    """A body is a fact of newer code, unless it is foreign. `what`: what of it this code does not know, in words.
+    """A body is a fact of newer code, unless its message is foreign. `what`: what this code does not know, in words.
 
     `fact`: the fact with its unknown words, without fields that are unknown here; None for an unknown type. Its static
     type promises too much: a word such as the reason may be any text. Only for readers that count, such as the audit.
@@ -43,9 +43,9 @@ _any: Final = msgspec.json.Decoder(_Any)
 
 
 def newer(body: bytes, facts: Mapping[str, type[Fact]]) -> OfNewerCode | None:
-    """Return the error for a body that is a fact of newer code; None if it is damaged or no fact at all.
+    """Return the error for a body that is a fact of newer code; None if the body is damaged or no fact at all.
 
-    `facts` are the known ones, by name. Call it for a body that they do not fit.
+    `facts` are the known types, by name. Call this for a body that could not be decoded as one of them.
     """
     try:
         name = _any.decode(body).type
@@ -76,10 +76,10 @@ _about: Final = msgspec.json.Decoder(_About)
 
 
 def newer_key(body: bytes, stream: str) -> str:
-    """Return the key of a recorded fact whose type only newer code knows: older code may have to publish it.
+    """Return the key of a recorded fact whose type only newer code knows: this code may have to publish the fact.
 
-    It is the order's id for a fact of an order's saga, which carries the order; else what follows the first `-` in
-    `stream`. The latter may not be the key for newer code: the stream of an idempotency key is named by a hash.
+    The key is the order's id for a fact of an order's saga, which carries the order. For any other fact it is what
+    follows the first `-` in `stream`. Newer code may have another key then: it names some streams by a hash.
     """
     try:
         about = _about.decode(body)
@@ -136,5 +136,8 @@ def _structs(hint: Any) -> Iterator[type[Struct]]:
 
 
 def known_fields(words: Iterable[str], facts: Collection[str]) -> list[str]:
-    """Return those texts of a vocabulary that name a field of one of these facts, as `<name> <field>`, sorted."""
+    """Return those texts of a vocabulary (`words`) that name a field, `<name> <field>`, of one of these facts, sorted.
+
+    `facts` are their names.
+    """
     return sorted(word for word in words if word.count(" ") == 1 and word.partition(" ")[0] in facts)

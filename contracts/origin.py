@@ -66,7 +66,10 @@ def header(raw_headers: bytes, name: bytes) -> str:
 
 
 def number(text: str) -> int:
-    """Return the version or position that is written as `text`; 0 if the text is none."""
+    """Return the version or position that is written as `text`; 0 for any other text.
+
+    A version or position is from 1, without leading zeros, and has at most DIGITS digits.
+    """
     return int(text) if text.isascii() and text.isdecimal() and text[0] != "0" and len(text) <= DIGITS else 0
 
 
@@ -82,17 +85,21 @@ _RELAYED: Final = re.compile(
 
 
 def origin(published_on: str, message_id: str, raw_headers: bytes, body: bytes) -> Origin:
-    """Return where the fact in a message of EVENTS is recorded, by its headers. Raises ForeignMessage.
+    """Return where the fact in a message of EVENTS is recorded, by the message's headers.
 
-    `published_on` is its subject and `message_id` its Nats-Msg-Id; empty if it has none. The body is not decoded as a
-    fact: only its `type`, and the key if this code knows the type, have to fit the subject. Whether the log really has
-    this fact is not known here.
+    `published_on` is its subject and `message_id` its Nats-Msg-Id; empty if it has none. Raises ForeignMessage if a
+    header of a service's fact is missing, or headers, subject and body do not fit together. The body is not decoded as
+    a fact: only its `type`, and the key if this code knows the type, have to fit the subject. Whether the log really
+    has this fact is not known here.
     """
     return _origin(published_on, message_id, raw_headers, body, replayed=False)
 
 
 def _origin(published_on: str, message_id: str, raw_headers: bytes, body: bytes, *, replayed: bool) -> Origin:
-    """Return what `origin` does; of a copy with an id of its own (`replayed`) with the position 0 if it has none."""
+    """Do what `origin` does. `replayed`: the message is a copy, whose Nats-Msg-Id may be any.
+
+    A copy may also lack the position, which is 0 then.
+    """
     value, version = header(raw_headers, _STREAM), number(header(raw_headers, _VERSION))
     position = number(header(raw_headers, _POSITION))
     there = ((STREAM, value), (VERSION, version), (POSITION, position or replayed))
@@ -128,7 +135,7 @@ _in_log: Final = msgspec.json.Decoder(_InLog)
 
 
 def log_fields(published_on: str, message_id: str, body: bytes) -> dict[str, str]:
-    """Return the fields of a log line about a message: its subject, and fact, cause and order if it has them.
+    """Return the fields of a log line about a message: `subject`, and `fact_id`, `cause` and `order_id` if it has them.
 
     Anybody may have sent the message, so this never raises.
     """
@@ -156,10 +163,10 @@ def heard(published_on: str, message_id: str, raw_headers: bytes, body: bytes) -
 
 
 def heard_id(fact: Fact, published_on: str, message_id: str, raw_headers: bytes) -> str:
-    """Return the id of a fact that a service hears in a message with these headers. Raises ForeignMessage.
+    """Return the id of the fact that a service hears in a message with these headers: `<stream>@<version>`.
 
-    It costs less than `origin` and demands as much, and also that Fact-Stream is the fact's `stream` or
-    `earlier_stream`. Only a copy by `orders replay --fresh-ids` may have another Nats-Msg-Id, one that begins with
+    Raises ForeignMessage where `origin` does, and unless Fact-Stream is the fact's `stream` or `earlier_stream`; costs
+    less than `origin`. Only a copy by `orders replay --fresh-ids` may have a Nats-Msg-Id of its own, which begins with
     REPLAYED, and no Fact-Position.
     """
     stream = fact.stream

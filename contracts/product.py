@@ -36,8 +36,8 @@ class ProductRegistered(ProductFact, frozen=True, kw_only=True, tag="product.reg
 class ProductStockAdded(ProductFact, frozen=True, kw_only=True, tag="product.stock.added"):
     """`quantity` pieces came in. `idempotency_key` is the request's, made at random if the client sent none.
 
-    It is null only for the stock at registration. That fact is in the product's stream, one with a key in the stream of
-    its addition; older code recorded both in the product's stream.
+    The key is null only for the stock at registration. A fact without a key is in the product's stream, a fact with a
+    key in the stream of its addition; older code recorded both in the product's stream.
     """
 
     by_client: ClassVar[bool] = True

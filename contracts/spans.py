@@ -80,15 +80,16 @@ class Span(NamedTuple):
     has_remote_parent: bool = False
 
     def is_remote(self, at: SpanContext) -> bool:
-        """Return whether this context, of the parent or of a link, came with a request or a message."""
+        """Return whether `at`, the context of the parent or of a link, is that of a parent with `has_remote_parent`."""
         return self.has_remote_parent and at == (self.context.trace_id, self.parent)
 
 
 class RecordedFact(NamedTuple):
     """As much of a recorded fact as spans need. `at_ns`: when it was decided; `placed_ns`: when its order was placed.
 
-    `key` is the value of its key field, and `of_order` whether that is the order's id: only such a fact can be heard by
-    others, and has a span. `sequence` and `stored_ns` are its place in EVENTS; 0 while that is not known.
+    Both are in nanoseconds since 1970 (UTC). `key` is the value of the fact's key field, and `of_order` whether that is
+    the order's id. Only a fact `of_order` can be heard by others, has a span, and has `placed_ns` (else 0). `sequence`
+    and `stored_ns` are the fact's place in EVENTS; 0 while that is not known.
     """
 
     fact_id: str
@@ -107,7 +108,8 @@ class RecordedFact(NamedTuple):
 class HeardMessage(NamedTuple):
     """A message that a consumer heard: its fact, the last token of its subject, and where and when it was stored.
 
-    `name` and `key` are empty if only the id is known; `consumer` is empty if its name is not known.
+    `name` and `key` are empty if only the id is known; `consumer` is empty if its name is not known. `sequence` in
+    EVENTS and `stored_ns` (nanoseconds since 1970, UTC) are 0 if they are not known.
     """
 
     name: str
@@ -121,7 +123,8 @@ class HeardMessage(NamedTuple):
 class Trigger(NamedTuple):
     """What led to a fact besides what was heard: `saga.trigger` (deadline, customer, operator), and its span if known.
 
-    The fact's span links to that span. It is in another trace, unless a client sent its request in the order's trace.
+    The fact's span links to the trigger's span, which is in another trace unless a client sent its request in the
+    order's trace.
     """
 
     name: str
@@ -132,9 +135,10 @@ class Trigger(NamedTuple):
 
 
 def trace_id(order_id: str) -> int:
-    """Return the id of an order's trace: the number that its 32 hexadecimal digits are.
+    """Return the id of an order's trace: the number that the 32 hexadecimal digits of the order's id are.
 
-    Of an id of another form, which only other writers have, it is a hash. It is never 0, which would be no trace.
+    For an order's id of another form, which order_svc never makes, it is a hash. It is never 0: OpenTelemetry takes 0
+    for no trace.
     """
     if _HEX.fullmatch(order_id) and (number := int(order_id, 16)):
         return number
@@ -147,18 +151,18 @@ def span_id(about: str) -> int:
 
 
 def root(order_id: str) -> SpanContext:
-    """Return where the root of an order's trace is. It is about the first fact, `order-<order_id>@1`."""
+    """Return the context of the root span of an order's trace. It is the span of the fact `order-<order_id>@1`."""
     return SpanContext(trace_id(order_id), span_id(fact_id(f"{ORDER_SERVICE}-{order_id}", 1)))
 
 
 def timer_span(fact: str) -> SpanContext:
-    """Return where the span of the timer is that led to the fact with this id: in a trace of its own."""
+    """Return the context of the span of the timer that led to the fact with this id. It has a trace of its own."""
     digest = sha256(f"timer of {fact}".encode()).digest()
     return SpanContext(int.from_bytes(digest[:16]) or 1, int.from_bytes(digest[16:24]) or 1)
 
 
 def sample(ratio: float) -> Callable[[str], bool]:
-    """Return a function that tells of an order's id whether the order is among the share `ratio` (0 to 1).
+    """Return a function that takes an order's id and returns whether to trace the order: a share `ratio` (0 to 1) is.
 
     Only the id decides, by the low 64 bits of its trace's id, as OpenTelemetry's TraceIdRatioBased does. So all
     services decide alike.
@@ -175,12 +179,15 @@ def nanoseconds(instant: datetime) -> int:
 
 
 def order_of(fact: Fact) -> str | None:
-    """Return the id of the order that a fact is about, None if of none."""
+    """Return the id of the order that a fact is about; None if it is about no order."""
     return getattr(fact, "order_id", None)
 
 
 def recorded_fact(fact: Fact, its_id: str, sequence: int = 0, stored_ns: int = 0) -> RecordedFact | None:
-    """Return what spans need of a fact; None if it is about no order."""
+    """Return what spans need of a fact; None if it is about no order.
+
+    `its_id` is the fact's id; `sequence` and `stored_ns` as in RecordedFact.
+    """
     order_id = order_of(fact)
     if order_id is None:
         return None
@@ -207,12 +214,14 @@ def work_spans(
     trigger: Trigger | None = None,
     placed_by: SpanContext | None = None,
 ) -> list[Span]:
-    """Return the spans of one piece of work, which recorded these facts together because of `heard`.
+    """Return the spans of one piece of work, which recorded these facts together.
 
-    It is one span for each fact of the order; other facts, such as those of a balance, are events of the first. The
-    first end also gives the root, which links to `placed_by`, the request that placed the order; a cancel at the
-    deadline also gives the timer's span. The acceptance gives none: its span is the root.
-    `end_ns` is when the facts were durable; None: when they were decided.
+    There is one span for each fact `of_order`; the other facts, such as those of a balance, are events of the first
+    span. The first end also gives the root, which links to `placed_by`, the request that placed the order. A cancel at
+    the deadline also gives the timer's span. The acceptance gives none: its span is the root.
+
+    `heard`: the message that led to the work; None: no message. `trigger`: what else led to it; None: what a cancel's
+    reason says. `end_ns` is when the facts were durable; None: each span ends when its fact was decided.
     """
     main = [fact for fact in facts if fact.of_order and not is_first(fact)]
     spans = []
@@ -229,7 +238,7 @@ def work_spans(
 
 
 def _trigger(fact: RecordedFact) -> Trigger | None:
-    """Return what led to a cancel that no step's refusal led to; None for any other fact."""
+    """Return what led to this cancel: the customer or the deadline. None after a refusal, and for any other fact."""
     if fact.name != CANCELED or fact.reason not in WITHDRAWALS:
         return None
     return Trigger("customer") if fact.reason in BY_CUSTOMER else Trigger("deadline", timer_span(fact.fact_id))
@@ -278,7 +287,10 @@ def _fact_span(
 
 
 def messaging(heard: HeardMessage, conversation: str) -> dict[str, str | int | bool]:
-    """Return the attributes of the processing of a message: OpenTelemetry's and `saga.stream.seq`, if known."""
+    """Return the attributes of the processing of a message: OpenTelemetry's and `saga.stream.seq`, as far as known.
+
+    `conversation` is the order's id.
+    """
     found: dict[str, str | int | bool] = {
         "messaging.system": "nats",
         "messaging.operation.name": "process",
@@ -303,7 +315,7 @@ def _template(name: str) -> str:
 
 
 def _timer(fact: RecordedFact, at: SpanContext) -> Span:
-    """Return the span of the timer that canceled the order at its deadline: short, and a trace of its own."""
+    """Return the span, in `at`, of the timer that led to `fact`, a cancel at the deadline. It takes no time."""
     attributes = {"saga.order.id": fact.order_id}
     links = (SpanContext(trace_id(fact.order_id), span_id(fact.fact_id)),)
     return Span(at, None, "deadline", SpanKind.INTERNAL, ORDER_SERVICE, fact.at_ns, fact.at_ns, attributes, (), links)
@@ -323,8 +335,8 @@ def request_span(
 ) -> Span:
     """Return the span of a request of a client or operator about the order `key`, which was answered with `status`.
 
-    `what`: its method and its route, with a blank between. `has_caller`: the client named the parent. In another trace
-    than the order's it links to the order's root.
+    `what`: the request's method and its route, with a blank between. `has_caller`: the client named the `parent`. A
+    span in another trace than the order's links to the order's root. Only a `status` from 500 on is an error.
     """
     method, _, route = what.partition(" ")
     attributes: dict[str, str | int | bool] = {
@@ -365,9 +377,10 @@ def is_first_end(fact: RecordedFact) -> bool:
 
 
 def root_span(fact: RecordedFact, end_ns: int, placed_by: SpanContext | None = None, *, pending: bool = False) -> Span:
-    """Return the root of an order's trace, from when it was placed to `end_ns`. `fact` is its first end.
+    """Return the root span of an order's trace, from when the order was placed to `end_ns`.
 
-    With `pending` the order has not ended, and `fact` is any that is `of_order`.
+    `fact` is the order's first end; with `pending`, which says that the order has not ended, any of its facts that is
+    `of_order`. `placed_by`: the span of the request that placed the order, to link to; None: no link.
     """
     end = "pending" if pending else "confirmed" if fact.name == CONFIRMED else "canceled"
     attributes = {
@@ -386,7 +399,8 @@ def root_span(fact: RecordedFact, end_ns: int, placed_by: SpanContext | None = N
 def dead_letter_span(heard: HeardMessage, error: str, attempts: int, start_ns: int, end_ns: int) -> Span:
     """Return the span of a message that became a dead letter after so many attempts; `error` is the error's type.
 
-    It has no fact, so its id is a hash of the message, the consumer and the attempts.
+    The work recorded no fact, so the span's id is a hash of the message's id, the consumer and the attempts. The last
+    token of the message's subject is taken for the order's id.
     """
     order_id = heard.key
     at = SpanContext(trace_id(order_id), span_id(f"{heard.fact_id} at {heard.consumer} attempt {attempts}"))
@@ -422,10 +436,11 @@ def order_spans(
 ) -> list[Span]:
     """Return the spans of one order from its facts, in any order and with any repeats.
 
-    They have the ids of the live spans, and are in the order's trace; only the timer that canceled the order has a span
-    in a trace of its own. A span ends when its fact was decided: when that was durable is in no fact. The requests of
-    clients and operators, and dead letters, are in none either. `consumer_of` names the consumer by which a service
-    hears a fact. An order that has not ended has a root that ends with its last fact; without facts there are no spans.
+    The spans have the ids of the live ones, and are in the order's trace; only the timer that canceled the order has a
+    span in a trace of its own. A span ends when its fact was decided, because facts do not say when they were durable.
+    Requests of clients and operators, and dead letters, have no spans here: they are no facts. `consumer_of(service,
+    fact name)` returns the name of the consumer by which the service hears such facts; empty: not known. An order that
+    has not ended has a root that ends with its last fact; without facts there are no spans.
     """
     by_id: dict[str, RecordedFact] = {}
     for fact in facts:

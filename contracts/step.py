@@ -55,7 +55,9 @@ def fact_name(fact: type[Fact]) -> str:
 
 
 def in_order(declared: Iterable[Step]) -> Steps:
-    """Return the steps in their two parts, sorted as orders reach them; steps that hear the same fact by name.
+    """Return the steps in their two parts, in the order in which orders reach them.
+
+    Steps that hear the same fact are sorted by the names of their services.
 
     Raises TypeError for a step that no order can reach, that has a fact of another service (except in `hears`), or that
     follows and has `refused`; and for two steps of one service.

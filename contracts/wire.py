@@ -42,12 +42,15 @@ DERIVED: Final = frozenset({"asyncapi", "origin", "spans", "wire"})
 
 
 def said_by(name: str) -> str:
-    """Return the service that says the fact of this name, without `_svc`: `order` for `order.confirmed`."""
+    """Return the name of the service that says the fact of this name, without `_svc`: `order` for `order.confirmed`."""
     return name.partition(".")[0]
 
 
 def _facts(module: ModuleType) -> list[type[Fact]]:
-    """Return the fact types that a module declares, in its order. Raises TypeError if one names another service."""
+    """Return the fact types that a module declares, in its order.
+
+    Raises TypeError if the name of a fact does not begin with the module's name.
+    """
     kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Fact)]
     # A base class has no tag of its own; msgspec gives it the name of the class.
     facts = [kind for kind in kinds if kind.__module__ == module.__name__ and fact_name(kind) != kind.__name__]
@@ -91,8 +94,8 @@ NAMES: Final[dict[type[Fact], str]] = {fact: name for name, fact in FACTS.items(
 def must_hear(service: str) -> frozenset[type[Fact]]:
     """Return the facts that a service must react to; otherwise orders would wait, or keep what they took.
 
-    For the service of a step: what starts the step, the refusals of the steps after it, and a cancel. For the service
-    that accepts orders: the `done` of the last steps, and every step's refusal.
+    For the service of a step: what starts the step, the refusals of the awaited steps after it, and a cancel. For the
+    service that accepts orders: the `done` of the last awaited steps, and every refusal. Empty for other services.
     """
     awaited = STEPS.awaited
     if service == said_by(fact_name(OrderCreatedPending)):
@@ -165,10 +168,10 @@ def decode(body: bytes) -> Fact:
 
 
 def why_newer(name: str, body: bytes) -> OfNewerCode | None:
-    """Return what makes a recorded fact one of newer code; None if this code knows it, or it is damaged.
+    """Return the error that says what makes a recorded fact one of newer code. Does not raise the error.
 
-    `name` is its topic. A body under a known name is decoded only if such facts have a field for which `words_of` gives
-    words, such as `reason`.
+    None: this code knows the fact, or it is damaged. `name` is its topic. A body under a known name is decoded only if
+    such facts have a field for which `words_of` gives words, such as `reason`.
     """
     if name in FACTS and not words_of(FACTS[name]):
         return None
@@ -202,14 +205,14 @@ def subject(name: str, body: bytes, stream: str = "") -> str:
 def token(key: str) -> str:
     """Return the last token of the subject of a fact with this key.
 
-    It is the key itself if that is an id. Any other, which older code may have recorded, becomes `~` and a part of its
-    digest: NATS takes that.
+    The token is the key itself if that is an id. Any other key, which older code may have recorded, becomes `~` and 32
+    hexadecimal digits of a hash: NATS takes that.
     """
     return key if is_id(key) else f"~{sha256(key.encode()).hexdigest()[:32]}"
 
 
 def header_value(stream: str) -> str:
-    """Return the name of an aggregate's stream as the headers have it.
+    """Return the name of an aggregate's stream in the form that it has in the headers.
 
     Characters that no id has are percent-encoded; only names that older code recorded have any.
     """
@@ -219,12 +222,12 @@ def header_value(stream: str) -> str:
 
 
 def message_id(stream: str, version: int) -> str:
-    """Return the Nats-Msg-Id of the fact at this version of this aggregate's stream: its id, as headers have it."""
+    """Return the Nats-Msg-Id of the fact at this version of this aggregate's stream: `<header_value>@<version>`."""
     return fact_id(header_value(stream), version)
 
 
 def stream_of(value: str) -> str:
-    """Return the name of the aggregate's stream that `header_value` made this value of."""
+    """Return the name of the aggregate's stream from which `header_value` made this value."""
     if "%" not in value:
         return value
     return _ESCAPED.sub(lambda byte: bytes([int(byte[1], 16)]), value.encode()).decode(errors="replace")
@@ -233,8 +236,9 @@ def stream_of(value: str) -> str:
 def flaw(fact: Fact, body: bytes, max_bytes: int = MAX_BYTES) -> str | None:
     """Say in words why a fact with this body cannot be published or heard; None if it can.
 
-    Its key and the id in its stream must be ids, and the counts in its own fields from 0 to MOST. Counts inside `order`
-    and `unit_prices` are not checked. `max_bytes` is the limit of a message, headers included.
+    The fact's key and the id in its stream must be ids, and the counts in its own fields from 0 to MOST. Counts inside
+    `order` and `unit_prices` are not checked. The body may have `max_bytes` less HEADER_BYTES: `max_bytes` is the limit
+    of a message, headers included.
     """
     if len(body) > max_bytes - HEADER_BYTES:
         return f"it has {len(body):,} bytes, and the broker takes {max_bytes - HEADER_BYTES:,}"

@@ -34,7 +34,7 @@ class IssueCoupon(Struct, frozen=True, forbid_unknown_fields=True):
 
 @example(coupon_id="c1", user_id="u1", discount=3_000, expires_at=datetime(2099, 12, 31, tzinfo=UTC), order_id=None)
 class CouponView(Struct):
-    """A coupon as it is now. `order_id`: the order that uses the coupon, or null. `discount`: won, at most."""
+    """A coupon as it is now. `order_id`: the order that uses it, null if none. It takes off up to `discount` won."""
 
     coupon_id: str
     user_id: str
@@ -47,7 +47,7 @@ class CouponView(Struct):
 class CouponPage(Struct):
     """A page of a customer's coupons, sorted by id. `next`: the `after` of the next page, null on the last one.
 
-    `unreadable`: the ids of those that cannot be shown now; the route of one coupon says why.
+    `unreadable`: the ids of the page's coupons that cannot be shown now; the route of one coupon says why.
     """
 
     coupons: list[CouponView]

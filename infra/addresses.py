@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 
 def is_http_address(text: str) -> bool:
-    """Whether this is the address of a server that speaks HTTP or HTTPS: with a scheme, a host and no port 0."""
+    """Whether this is a URL with the scheme http or https and a host; the port may be missing, but not 0."""
     try:
         url = urlsplit(text)
         return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
@@ -24,6 +24,9 @@ def is_loopback(host: str) -> bool:
 
 
 def is_host(text: str) -> bool:
-    """Return whether this is a host as the header Host names it: a name or an address, with or without a port."""
+    """Return whether this is a host as the header Host names it: a name or an address, with or without a port.
+
+    An IPv6 address is in brackets.
+    """
     name, address = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", r"\[[0-9A-Fa-f:.]+\]"
     return re.fullmatch(rf"(?:{name}|{address})(?::[0-9]{{1,5}})?", text) is not None

@@ -1,4 +1,4 @@
-"""Waits for an event with a limit, a thread, and the first of several coroutines; computes pauses between attempts."""
+"""Waits for an event with a time limit, a thread, or the first of several coroutines; computes pauses for retries."""
 
 import asyncio
 import contextlib
@@ -29,10 +29,11 @@ async def wait(event: asyncio.Event, seconds: float | None) -> bool:
 
 
 async def in_thread(call: Callable[[], T]) -> T:
-    """Run the call in a thread; return its result, or raise its error. It has ended when this does.
+    """Run `call` in a thread; return its result, or raise its error. `call` has always ended by then.
 
-    A thread cannot be canceled. So if the caller is canceled, this still waits for the end: nobody lets go of a lock,
-    or does the same again, while the thread works on.
+    A thread cannot be canceled. So if the caller is canceled, this waits for the end of `call`, drops its result or
+    error, and only then raises CancelledError: nobody lets go of a lock, or does the same again, while the thread works
+    on.
     """
     running = asyncio.ensure_future(asyncio.to_thread(call))
     try:
@@ -46,7 +47,7 @@ async def in_thread(call: Callable[[], T]) -> T:
 
 
 class Alarm:
-    """Sets an event at a time. Putting the time off costs no new timer, so the event may also be set too early."""
+    """Sets an event at a time. To put the time off costs no new timer: the event is then set at the earlier time."""
 
     def __init__(self, event: asyncio.Event) -> None:
         self._event = event
@@ -54,7 +55,7 @@ class Alarm:
         self._timer: asyncio.TimerHandle | None = None
 
     def at(self, time_s: float) -> None:
-        """Set the event at this time of the event loop's clock, unless it is set earlier for another call."""
+        """Set the event at this time of the event loop's clock; if an earlier time is still to come, only at that."""
         if self._timer is None or self._timer.when() > time_s:
             if self._timer is not None:
                 self._timer.cancel()
@@ -66,11 +67,11 @@ class Alarm:
 
 
 async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
-    """Run the coroutines until the first one ends; then cancel the others, each CANCEL_AGAIN_S seconds, until they end.
+    """Run the coroutines until the first one ends; then cancel the others, and wait until they have ended.
 
-    Raises the error of the first one to end; what the canceled ones raise is dropped. If several end at once, the
-    earliest argument that raised counts. If the caller is canceled, all of them are, and CancelledError is raised once
-    they have ended, however often the caller is canceled.
+    A coroutine that goes on is canceled again every CANCEL_AGAIN_S seconds. Raises the error of the first one to
+    end; what the canceled ones raise is dropped. If several end at once, the earliest argument that raised counts. If
+    the caller is canceled, all coroutines are canceled, and CancelledError is raised once they have ended.
     """
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
@@ -83,9 +84,10 @@ async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
 
 
 async def _canceled(tasks: Collection[asyncio.Task[object]]) -> None:
-    """Cancel the tasks, each CANCEL_AGAIN_S seconds, until they end. Then raise CancelledError if that came meanwhile.
+    """Cancel the tasks, and again every CANCEL_AGAIN_S seconds, until all have ended.
 
-    The caller may be a task of another `first_of`, which cancels it again while it is here.
+    Then raises CancelledError if the caller was canceled meanwhile. The caller may be a task of another `first_of`,
+    which cancels it again and again.
     """
     waiting, again = set(tasks), None
     while waiting:
@@ -109,7 +111,10 @@ class Backoff:
     def __init__(
         self, first_s: float, longest_s: float, jitter: float = JITTER, *, chance: Callable[[], float] = random.random
     ) -> None:
-        """`jitter` is the shortest pause as a share of the full one (1: no randomness); `chance` draws from 0 to 1."""
+        """`first_s` is the first full pause in seconds.
+
+        `jitter` is the shortest pause as a share of the full one (1: no randomness); `chance` draws from 0 to 1.
+        """
         self._first_s = first_s
         self._longest_s = longest_s
         self._jitter = jitter
@@ -122,7 +127,7 @@ class Backoff:
         return full_s * (self._jitter + (1 - self._jitter) * self._chance())
 
     def reset(self) -> None:
-        """Begin again with the first, short pause, such as after a success."""
+        """Make the next full pause `first_s` again, such as after a success."""
         self._full_s = self._first_s
 
     def longest(self) -> None:

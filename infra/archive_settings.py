@@ -31,7 +31,7 @@ class ArchiveSettings(Struct, frozen=True, kw_only=True):
     archive_cache_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 60)] = 1 << 30
 
     def check_archive(self) -> None:
-        """Raise ValueError if the settings of the archive cannot be used. The text names the next step, no value."""
+        """Raise ValueError if the settings of the archive cannot be used. Its text says what to do, without values."""
         if not self.archive_url:
             return
         try:
@@ -52,17 +52,17 @@ class ArchiveSettings(Struct, frozen=True, kw_only=True):
 
     @property
     def archive(self) -> Path:
-        """The folder of the archive, unless it is in a bucket; it may be missing."""
+        """The folder of the archive, which may be missing; not used if `archive_bucket` says that it is in a bucket."""
         return Path(self.archive_dir) if self.archive_dir else self.data_dir / "archive"
 
     @property
     def archive_cache(self) -> Path:
-        """The folder for copies of the bucket's indexes, and files on their way into it; it may be missing."""
+        """The folder for copies of the bucket's indexes, and files on their way into the bucket. It may be missing."""
         return Path(self.archive_cache_dir) if self.archive_cache_dir else self.data_dir / "archive-cache"
 
     @property
     def archive_bucket(self) -> BucketUrl | None:
-        """Where the archive is; None: in the folder `archive`."""
+        """The bucket and prefix where the archive is; None: the archive is in the folder `archive`."""
         return parse_bucket_url(self.archive_url) if self.archive_url else None
 
 

@@ -9,7 +9,10 @@ _ENCODED: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class BrokerUrl(NamedTuple):
-    """One server. `user` is empty without credentials; a `user` without a `password` is a token. Both are decoded."""
+    """One server of the broker. `user` is empty without credentials; a `user` without a `password` (None) is a token.
+
+    Both are percent-decoded.
+    """
 
     tls: bool
     host: str
@@ -24,9 +27,10 @@ class BrokerUrl(NamedTuple):
 
 
 def parse_broker_url(url: str) -> BrokerUrl:
-    """Parse a broker's URL. A host and port without a scheme count as nats://; after a scheme the port may be missing.
+    """Parse the URL of one server of a broker. A host and port without a scheme count as nats://.
 
-    Raises ValueError if it is no such URL. The message names the cause and omits the URL, which may have a password.
+    After a scheme the port may be missing: 4222. Raises ValueError if `url` is no such URL. The message names the
+    cause and omits the URL, which may have a password.
     """
     if not url:
         raise ValueError("an address is empty; is there a comma too many?")

@@ -9,7 +9,7 @@ _PREFIX: Final = re.compile(r"[A-Za-z0-9!_.*'()=-]+(/[A-Za-z0-9!_.*'()=-]+)*")
 
 
 class BucketUrl(NamedTuple):
-    """A bucket, and what the archive's names in it begin with, without slashes at its ends; it may be empty."""
+    """A bucket, and the `prefix` of the archive's object names in it: may be empty, has no slash at its ends."""
 
     bucket: str
     prefix: str
@@ -19,7 +19,10 @@ class BucketUrl(NamedTuple):
 
 
 def parse_bucket_url(url: str) -> BucketUrl:
-    """Parse the address. Raises ValueError; the message says why, and omits the URL, which may have a password."""
+    """Parse the address. Raises ValueError if it is none, or has credentials.
+
+    The message says why, and omits the URL, which may have a password.
+    """
     try:
         parts = urlsplit(url)
         credentials = "@" in parts.netloc

@@ -2,5 +2,5 @@
 
 
 def count_of(number: int, name: str) -> str:
-    """Return the number and the name, which has an s unless there is one: `1 dead letter`, `2 dead letters`."""
+    """Return number and name, with an `s` after the name unless the number is 1: `1 dead letter`, `2,000 facts`."""
     return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"

@@ -1,6 +1,6 @@
 """Writes files whole or not at all, also across a power cut; swaps folders; locks a file.
 
-Failures are OSErrors; LockTaken, for a lock that is held, is none.
+Failures are OSErrors, except LockTaken for a lock that is held.
 """
 
 import contextlib
@@ -63,9 +63,10 @@ def make_folder(path: Path) -> None:
 
 
 def make_private_folder(path: Path) -> None:
-    """Make the folder and its parents if they are missing, durably, and keep all but its owner out of it.
+    """Make the folder and its parents if they are missing, durably, and keep all but its owner out of the folder.
 
-    The current folder, and those that it is in, stay as they are: they hold more than data. Raises OSError.
+    An existing folder that others may use gets the mode 0700. Only the current folder, and those that it is in, stay as
+    they are: they hold more than data. Raises OSError if a folder cannot be made or changed.
     """
     make_folder(path)
     here = Path.cwd()
@@ -95,7 +96,7 @@ class ExchangeUnsupported(OSError):
 def exchange(one: Path, other: Path) -> None:
     """Swap two folders of one file system in a single step: each name is there at every moment.
 
-    Does not sync. Raises ExchangeUnsupported; another OSError. Then nothing has changed.
+    Does not sync. Raises ExchangeUnsupported or another OSError if it fails; nothing has changed then.
     """
     names = os.fsencode(one), os.fsencode(other)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -126,15 +127,17 @@ LOOK_S: Final = 0.001
 
 
 class LockTaken(Exception):
-    """The lock is held already, usually by another process; the text names it by its process id, if that is known."""
+    """The lock is held already, usually by another process. The text names that process, by its id if that is known."""
 
 
 def take_lock(path: Path) -> int:
     """Lock this file, made if missing, write this process's id into it, and return its open descriptor.
 
     The lock is held until the last copy of the descriptor is closed: a child process that inherits one holds the lock,
-    too. Raises LockTaken, without waiting, if the lock is held already; OSError if the file cannot be used. A process
-    that only looks (`lock_holder`) does not hold it: this waits for it, but after LOOKS pauses raises LockTaken, too.
+    too. Raises LockTaken, without waiting, if the lock is held already; OSError if the file cannot be used.
+
+    A process that only looks (`lock_holder`) does not hold the lock: `take_lock` waits for the end of the look. It
+    raises LockTaken, too, if the looks go on after LOOKS pauses of LOOK_S seconds.
     """
     while True:
         lock = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE)
@@ -162,7 +165,10 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 def _lock(lock: int) -> None:
-    """Take the exclusive lock, after those who look. Raises BlockingIOError if it is held, or looked at too long."""
+    """Take the exclusive lock of this descriptor once nobody looks at it. Raises BlockingIOError if it is held.
+
+    Also raises that if processes still look at it after LOOKS pauses of LOOK_S seconds.
+    """
     for _ in range(LOOKS):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -196,14 +202,14 @@ def _holder(lock: int) -> str:
 
 
 def name_holder(lock: int, pid: int) -> None:
-    """Write into the locked file which process holds the lock."""
+    """Write `pid`, the id of the process that holds the lock, into the locked file with the descriptor `lock`."""
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{pid}\n".encode(), 0)
 
 
 @contextlib.contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
-    """Hold the only lock on this file until the context ends. The file is made if missing; it has this process's id.
+    """Hold the only lock on this file until the context ends. The file is made if missing, and stays.
 
     Raises LockTaken and OSError as `take_lock` does.
     """

@@ -31,12 +31,12 @@ class LineOutput:
         tick_s: float | None = None,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
     ) -> None:
-        """`write` writes bytes and returns how many; it may block, and may raise OSError.
+        """`write` writes bytes and returns how many it wrote; it may block, and may raise OSError.
 
-        `dropped` makes the line which says that so many lines are missing, and why. `gone` is called once if the reader
-        is gone. The thread begins at the first line. It calls `tick` after each line, and after every
-        `tick_s` seconds without one (None: never then). Dropped lines are told of at the latest AGAIN_S, or `tick_s`,
-        seconds after there is room.
+        `dropped(count, why)` makes the line which says that `count` lines are missing. `gone` is called once if the
+        reader is gone. The thread begins at the first line. It calls `gone` and `tick`: `tick` after each line, and
+        after every `tick_s` seconds without one (None: never then). Dropped lines are told of at the latest `tick_s`
+        seconds (None: AGAIN_S) after lines can be written again.
         """
         self._write = write
         self._dropped_line = dropped
@@ -56,9 +56,10 @@ class LineOutput:
         self._thread: threading.Thread | None = None
 
     def put(self, line: str, count: int = 1) -> None:
-        """Queue a line, without its newline, and return at once. It is dropped if it would make too many bytes wait.
+        """Queue a line, given without its newline, and return at once.
 
-        `count`: how many lines it is; more than one are dropped together.
+        The line is dropped if more than `max_waiting_bytes` would wait then. `count`: how many lines `line` has; more
+        than one are dropped together.
         """
         data = f"{line}\n".encode(errors="backslashreplace")
         with self._changed:
@@ -74,7 +75,7 @@ class LineOutput:
             self._changed.notify_all()
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until all lines are written or dropped, but no longer than this. Returns whether they are."""
+        """Wait until all lines are written or dropped, for `timeout_s` seconds at most. Returns whether they are."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting_bytes, timeout_s)
 
@@ -128,9 +129,10 @@ class LineOutput:
 
 
 def writing_to(stream: TextIO) -> Callable[[bytes], int]:
-    """Return a function that writes bytes to the stream's descriptor, as os.write; without one, to the stream itself.
+    """Return a function that writes bytes to the stream's descriptor and returns how many, as `os.write` does.
 
-    With a descriptor, the stream's own buffer is not used, so an error loses no line but the one that it is about.
+    A stream without a descriptor is written to itself. With a descriptor, the stream's own buffer is not used, so a
+    failed write loses only the line that it was to write. That function raises OSError if it fails.
     """
     try:
         number = stream.fileno()

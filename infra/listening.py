@@ -1,7 +1,7 @@
 """The sockets on which services listen: a service's own, or one that its starter holds.
 
-A socket that `just up` holds stays while its service is started anew: who connects meanwhile is not refused, but waits
-in the system's queue, and the new process answers.
+A socket that `just up` holds stays open while its service is restarted: clients that connect meanwhile are not refused,
+but wait in the system's queue, and the new process answers.
 """
 
 import os
@@ -17,7 +17,7 @@ MOST_DIGITS: Final = 9
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """Return a new socket that listens on this address; the caller closes it. Raises OSError."""
+    """Return a new TCP socket that listens on this address; the caller closes it. Raises OSError if that fails."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -37,9 +37,9 @@ def is_held(env: Mapping[str, str] = os.environ) -> bool:
 
 
 def inherited(port: int, env: Mapping[str, str] = os.environ) -> socket.socket | None:
-    """Return the socket that `env` names, which listens on this port; None if it names none.
+    """Return the socket whose descriptor the variable LISTENER_FD of `env` names; None if it is not set or empty.
 
-    Raises OSError if the descriptor is none of such a socket.
+    Raises OSError if it names anything but a socket that listens on this port.
     """
     named = env.get(INHERITED, "")
     if not named:

@@ -27,12 +27,12 @@ class Counter:
 
 
 class Histogram:
-    """Counts values by the first of `bounds` that is not below them, and adds them up in `total`."""
+    """Counts each value at the first of `bounds` that is not below it, and adds the values up in `total`."""
 
     __slots__ = ("bounds", "counts", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        """`bounds` rise; values above the last one are counted, too."""
+        """`bounds` are in ascending order; values above the last bound are counted, too."""
         self.bounds = tuple(bounds)
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
@@ -66,7 +66,7 @@ class Histograms(NamedTuple):
 
 
 class Readings(NamedTuple):
-    """Values of one name that others keep, read at a scrape by the values of their labels: gauges, or counters."""
+    """Gauges or counters of one name that the caller keeps: `read` returns their values by the values of the labels."""
 
     name: str
     description: str
@@ -77,7 +77,7 @@ class Readings(NamedTuple):
 
 
 class Metrics:
-    """All instruments of one process. Make each once, at the start; the names must differ.
+    """All instruments of one process. Make each instrument once, at the start; their names must differ.
 
     The functions that `gauge`, `gauges_by` and `counters_of` take must not wait: they return what is in memory.
     """
@@ -93,7 +93,10 @@ class Metrics:
     def counters_by(
         self, name: str, description: str, labels: Labels, children: Iterable[Labels]
     ) -> dict[Labels, Counter]:
-        """Make a counter for each of these combinations of values of the labels; each is exported from the start."""
+        """Make a counter for each combination of label values in `children`; each is exported from the start.
+
+        Returns the counters by label values.
+        """
         made = {values: Counter() for values in children}
         self.counters.append(Counters(name, description, labels, made))
         return made
@@ -101,7 +104,7 @@ class Metrics:
     def counters_of(
         self, name: str, description: str, labels: Labels, read: Callable[[], Mapping[Labels, float]]
     ) -> None:
-        """Export counts that others keep: `read` returns them by the values of the labels."""
+        """Export counts that the caller keeps: `read` returns them at each scrape, by the values of the labels."""
         self.readings.append(Readings(name, description, labels, read, rising=True))
 
     def histogram(self, name: str, description: str, bounds: Sequence[float]) -> Histogram:
@@ -110,7 +113,10 @@ class Metrics:
     def histograms_by(
         self, name: str, description: str, bounds: Sequence[float], labels: Labels, children: Iterable[Labels]
     ) -> dict[Labels, Histogram]:
-        """Make a histogram for each of these combinations; those added to the result later are exported, too."""
+        """Make a histogram for each combination of label values in `children`; return them by label values.
+
+        A histogram that the caller adds to the returned dict later is exported, too.
+        """
         made = {values: Histogram(bounds) for values in children}
         self.histograms.append(Histograms(name, description, labels, made))
         return made
@@ -121,5 +127,5 @@ class Metrics:
     def gauges_by(
         self, name: str, description: str, labels: Labels, read: Callable[[], Mapping[Labels, float]]
     ) -> None:
-        """`read` returns the present values by the values of the labels."""
+        """Export gauges: `read` returns their present values at each scrape, by the values of the labels."""
         self.readings.append(Readings(name, description, labels, read, rising=False))

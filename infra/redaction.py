@@ -31,10 +31,10 @@ _BEARER: Final = re.compile(r"(?i)\b(bearer)\s+(?=\S*\d)[A-Za-z0-9._~+/=-]{8,}")
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
     """Return the text with HIDDEN in place of these `secrets`, the userinfo of URLs, and bearer tokens.
 
-    HIDDEN also replaces the value of a field, as in `password=...`, whose name `names_secret` takes for a secret's; for
-    one like `Cookie`, without quotation marks, the rest of the line. A
-    secret of fewer than SHORT characters may be a part of any word: it is hidden only as a whole value after `=` or a
-    quotation mark. A bearer token is what follows `Bearer`, of 8 characters or more with a digit among them.
+    HIDDEN also replaces the value of a field whose name `names_secret` accepts, such as `password=...` or `token: ...`.
+    An unquoted value of a header such as `Cookie` or `Authorization` reaches to the end of its line. A secret of fewer
+    than SHORT characters may be a part of any word: it is hidden only as a whole value after `=` or a quotation mark. A
+    bearer token is what follows `Bearer`, if it has 8 characters or more and a digit among them.
     """
     for secret in secrets:
         if len(secret) >= SHORT:
@@ -57,9 +57,10 @@ def names_secret(field: str) -> bool:
 
 
 def secrets_in(urls: Iterable[str]) -> list[str]:
-    """Return the passwords of these URLs, and each user name without one (a token), both as written and decoded.
+    """Return the passwords of these URLs, and the user names of those without a password, which are tokens.
 
-    The longest come first. A URL may lack its scheme, as a broker's may; one that cannot be read is left out.
+    Each is there as written and percent-decoded, without repeats, the longest first. A URL may lack its scheme, as a
+    broker's may; a URL that cannot be parsed is left out.
     """
     found: set[str] = set()
     for url in map(str.strip, urls):

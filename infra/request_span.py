@@ -1,6 +1,6 @@
 """The request that the code at hand works for, as tracing sees it: its span in a trace (contracts.spans).
 
-There is none without tracing. Then `request_is_about` and `current` cost one look into a context variable.
+Without tracing no request has a span, and `request_is_about` and `current` cost one look into a context variable.
 """
 
 import random
@@ -30,10 +30,11 @@ def parse_traceparent(value: bytes) -> Caller | None:
 
 
 class RequestSpan:
-    """The span of one request. It is one only once the handler has said what the request is about.
+    """The span of one request, once `is_about` has said what the request is about; until then `span` is None.
 
-    `span` is where it is, and `parent` the id of its parent there; `key` is that of the facts that it is about. `span`
-    stays None if the client does not record its trace.
+    `span` is the context of the request's span, and `parent` the id of the parent span in the same trace, None for a
+    root. `key` is the key of the facts that the request is about. `span` stays None if the client does not record its
+    trace.
     """
 
     __slots__ = ("_caller", "key", "parent", "span", "start_ns")
@@ -50,7 +51,11 @@ class RequestSpan:
         return self._caller is not None
 
     def is_about(self, key: str, *, apart: bool) -> None:
-        """Say the key; `apart`: without a caller the request has a trace of its own, not the key's."""
+        """Set `key`, `span` and `parent`.
+
+        The span is in the caller's trace. Without a caller it is in the trace of the key (an order's id), or with
+        `apart` in a new one.
+        """
         self.key = key
         number = random.getrandbits(64) or 1
         if self._caller is not None:
@@ -67,7 +72,7 @@ current: Final[ContextVar[RequestSpan | None]] = ContextVar("current", default=N
 
 
 def request_is_about(key: str, *, apart: bool = False) -> None:
-    """Say which key the request at hand is about; see `RequestSpan.is_about`. Without tracing nothing happens."""
+    """Call `is_about` of the request that the code at hand works for. Without tracing nothing happens."""
     request = current.get()
     if request is not None:
         request.is_about(key, apart=apart)

@@ -85,7 +85,7 @@ class Settings(ArchiveSettings, frozen=True, kw_only=True):
 
     @property
     def broker_room(self) -> int:
-        """The bytes that the broker has for all its streams; 0: unknown."""
+        """The bytes that the broker may use for all its streams together; 0: unknown."""
         return self.broker_max_bytes or (0 if self.nats_url else BUNDLED_ROOM)
 
     @property
@@ -112,7 +112,7 @@ Variables = TypeVar("Variables", bound=Struct)
 
 
 def load(cls: type[S], service: str, default_port: int, env: Mapping[str, str]) -> S:
-    """Read the settings of `service` from `env`. Unset, empty and blank variables take their defaults.
+    """Read the settings of `service` (without `_svc`) from `env`. Unset, empty and blank variables give the defaults.
 
     Raises SettingsError for an invalid value, or for a set variable that `cls.renamed` lists as an old name.
     """
@@ -123,7 +123,7 @@ def load(cls: type[S], service: str, default_port: int, env: Mapping[str, str]) 
 
 
 def _in_words(error: str) -> str:
-    """Say an error of msgspec about one value of the environment without the names of Python's types."""
+    """Return msgspec's `error` about one value of the environment, without the names of Python's types."""
     said = re.sub(r", got `\w+`$", "", error)
     for kind, words in (("int", "a whole number"), ("float", "a number"), ("str", "a text")):
         said = said.replace(f"Expected `{kind}`", f"it has to be {words}")

@@ -17,13 +17,16 @@ def hold() -> None:
 
 
 def release() -> None:
-    """Let the signals that came meanwhile, and later ones, reach their handlers. Call it when the handlers are set."""
+    """Let the held signals, and later ones, reach their handlers in this thread. Call it when the handlers are set."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
 
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Hold this thread's signals inside the context: a child process started there has to call `release` itself."""
+    """Let SIGTERM, SIGINT and SIGHUP wait in this thread until the context ends.
+
+    A child process that is started inside the context begins with them held, and has to call `release` itself.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
     try:
         yield

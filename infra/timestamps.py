@@ -31,7 +31,7 @@ def instant(microseconds: int) -> datetime:
 def in_utc(instant: datetime) -> datetime:
     """Return the same instant with the offset of UTC, in which every tool can compare, convert and store it.
 
-    Raises ValueError, with a message for the user, if it is before the year 1 or after the year 9999 in UTC.
+    Raises ValueError, with a message for the user, if the instant is before the year 1 or after the year 9999 in UTC.
     """
     try:
         return instant.astimezone(UTC)
@@ -40,13 +40,13 @@ def in_utc(instant: datetime) -> datetime:
 
 
 def parse_time(text: str, now: Callable[[], datetime] = now) -> datetime:
-    """Parse a time as a person types it; return it with an offset.
+    """Parse a time as a person types it; return it with an offset from UTC.
 
-    It is a time ago (`-90s`, `-5m`, `-2h`, `-3d`), a time of day (`15:32`, `15:32:10`: the last one that has passed), a
-    date with or without a time (`2026-01-31 15:32`), or what `datetime.fromisoformat` reads, such as RFC 3339.
-    Without an offset it is in this machine's zone.
+    The text is a time ago (`-90s`, `-5m`, `-2h`, `-3d`), a time of day (`15:32`, `15:32:10`: the last that has passed),
+    a date with or without a time (`2026-01-31 15:32`), or what `datetime.fromisoformat` reads, such as RFC 3339.
+    Without an offset it is in this machine's time zone.
 
-    Raises ValueError, with a message for the user, if it is none of these, or if its year in UTC is not from 1 to 9999.
+    Raises ValueError, with a message for the user, if the text is none of these, or not within the years 1 to 9999.
     """
     text = text.strip()
     if ago := _AGO.fullmatch(text):

@@ -43,8 +43,8 @@ LEAST_OPEN_FILES: Final = 512
 def raise_open_file_limit(plenty: int = PLENTY) -> int:
     """Raise this process's limit of open files (RLIMIT_NOFILE) up to `plenty`, but not above its hard limit.
 
-    Returns the limit that now holds; `plenty` if there is none. The limit is never lowered. Shells often set it to
-    1,024 for the sake of select(), which no service uses.
+    Returns the limit that now holds; `plenty` if files are unlimited. The limit is never lowered. Shells often set the
+    limit to 1,024 for the sake of select(), which no service uses.
     """
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     soft, hard = (plenty if limit == resource.RLIM_INFINITY else limit for limit in limits)
@@ -67,7 +67,7 @@ def require_open_files() -> None:
 def prepare_process() -> None:
     """Do at a process's start what its children inherit: `require_open_files` and `use_batch_scheduling`.
 
-    Raises SettingsError.
+    Raises SettingsError as `require_open_files` does.
     """
     require_open_files()
     use_batch_scheduling()

@@ -9,9 +9,10 @@ EXIT_USAGE: Final = 2
 
 
 def take_no_arguments(description: str, arguments: Sequence[str] | None = None) -> None:
-    """End the process with 0 after printing the description if the arguments ask for help; with 2 if there are others.
+    """Return if there are no arguments. Otherwise end the process: raise SystemExit.
 
-    `arguments`: without the program's name; None: those of this process.
+    The exit code is 0, after the description was printed, if the arguments ask for help; else 2. `arguments`: without
+    the program's name; None: those of this process.
     """
     given = sys.argv[1:] if arguments is None else arguments
     if any(argument in HELP for argument in given):

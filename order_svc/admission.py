@@ -48,7 +48,10 @@ class AdmissionControl:
         clock: Callable[[], float] = monotonic,
         stalled_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """`stalled_s` returns for how many seconds in all the broker has stalled; the other times are in seconds."""
+        """`most` is a number of orders. `soon_s` and `clock` are in seconds.
+
+        `stalled_s` returns for how many seconds in all the broker has stalled since the start.
+        """
         self._most = most
         self._soon_s = soon_s
         self._clock = clock
@@ -101,7 +104,10 @@ class AdmissionControl:
             self._stalls.popleft()
 
     def _forget_old_rate(self, now: float) -> None:
-        """Forget the rate if it is quiet for `soon_s`. Call it before each use of `_busy_since`."""
+        """Forget the rate if at most ALWAYS_ADMITTED orders have been in flight for `soon_s`.
+
+        Call this before each use of `_busy_since`.
+        """
         if len(self._in_flight) <= ALWAYS_ADMITTED and now - self._quiet_since >= self._soon_s:
             self._busy_since = None
             self._completions.clear()
@@ -127,7 +133,7 @@ class AdmissionControl:
     def _completing_soon(self) -> float:
         """Return how many orders complete in `soon_s` at the observed rate; `most` while too little was observed.
 
-        A stall of the broker in the last `soon_s` adds as much time.
+        A stall of the broker in the last `soon_s` makes `soon_s` as much longer.
         """
         now = self._now()
         self._forget_old_rate(now)

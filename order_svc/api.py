@@ -98,7 +98,7 @@ class PlaceOrder(Struct, frozen=True, forbid_unknown_fields=True):
 
 @example(product_id="mug", quantity=2, unit_price=12_000)
 class LineView(Struct, omit_defaults=True):
-    """A line of an order. `unit_price` in won; absent until the order has ended, and if its end has no prices."""
+    """A line of an order. `unit_price` in won; absent until the order has ended, and if its first end has no prices."""
 
     product_id: str
     quantity: int
@@ -132,7 +132,7 @@ CONFIRMED: Final[dict[str, Any]] = {
 class OrderView(Struct, kw_only=True):
     """An order as it is now; in the 200 of `POST /orders`, as it was when it was confirmed.
 
-    Amounts in won; null until they are known, and `amount_due` null unless the order was confirmed. `reason`: null
+    Amounts in won; null if they are not known, and `amount_due` null unless the order was confirmed. `reason`: null
     unless the order is canceled. `points`: how many the order asks for.
     """
 
@@ -227,7 +227,7 @@ class Orders:
         return domain.Place(order_id(user, key), order, now + self._deadline_after, at=now)
 
     def _trouble(self) -> str | None:
-        """Return why no new order at all can be accepted now, and what to do; None if admission decides."""
+        """Return why no new order at all can be accepted now, and what to do; None if AdmissionControl decides."""
         trouble = self._runtime.broker.trouble or ("the service is shutting down" if self._closing.is_set() else None)
         return None if trouble is None else f"no new order can be accepted ({trouble}); retry after the given delay"
 
@@ -310,7 +310,7 @@ def _canceled(order_id: str, reason: Reason, headers: dict[str, str]) -> Problem
 
 
 def in_words(reason: Reason) -> str:
-    """Say why an order is canceled. Without a text for each Reason mypy fails, and the service does not start."""
+    """Return why an order is canceled, in words. mypy refuses this module as long as a Reason is missing."""
     match reason:
         case "product-out-of-stock":
             return "a product of the order is out of stock"
@@ -349,7 +349,7 @@ def _is_about(fact: Fact, order_id: str) -> bool:
 
 
 def _view(order_id: str, state: domain.State, end: End | None = None) -> OrderView:
-    """Make the view of an accepted order: as it is in `state`, or with `end`, as it was when `end` confirmed it."""
+    """Make the view of an accepted order. `end`: the confirmation, to show the order as it was then; None: as it is."""
     order = state.order
     assert order is not None
     assert state.deadline is not None

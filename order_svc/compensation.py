@@ -16,9 +16,9 @@ def open_steps(reason: Reason, facts: Collection[str], steps: Steps = STEPS) -> 
     """Return the steps of an order canceled for this reason that have yet to be undone or fenced.
 
     `facts`: the names of the order's known facts. After a step's refusal, each awaited step that the order may have
-    reached without that step must be undone or fenced; as long as the refusal is not known, all count as open. After a
-    withdrawal by the customer or the deadline, each awaited step must be undone or fenced, or have refused. A step that
-    follows the confirmation only counts if the order got there: otherwise nothing is to be undone there.
+    reached without that step must be undone or fenced; as long as no refusal is among `facts`, all awaited steps are
+    open. After a withdrawal by the customer or the deadline, each awaited step must be undone or fenced, or have
+    refused. A step that follows the confirmation only counts if the order got there: otherwise it has nothing to undo.
     """
     refusing = next((step for step in steps.awaited if _said(step.refused, facts)), None)
     if reason not in WITHDRAWALS:

@@ -1,8 +1,8 @@
 """Finds when everything that a canceled order took is back, for metrics and lists: it asks the stream once a second.
 
-Asked for are canceled orders that may not be compensated yet: of this process, all but those that the first step
-refused, up to MOST_OPEN; of the time before its start, the KEPT that were placed last. A shop without cancels asks for
-nothing.
+It asks about canceled orders that may not be compensated yet. Those that were canceled in this process are all asked
+about, up to MOST_OPEN, but not those that the first step refused. Of those canceled before its start, the KEPT that
+were placed last are asked about. A shop without cancels asks nothing.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -47,7 +47,11 @@ KEPT: Final = 1_000
 
 
 class Canceled(NamedTuple):
-    """A canceled order that is not known to be compensated. `counts`: its duration is to be measured."""
+    """A canceled order that is not known to be compensated. `at`: when it was canceled.
+
+    `counts`: it is in the number of uncompensated orders, and the time to its compensation will be measured. An order
+    that was canceled before the start counts only once a look has found it uncompensated.
+    """
 
     reason: str
     at: datetime
@@ -56,7 +60,7 @@ class Canceled(NamedTuple):
 
 
 class Compensations:
-    """Knows the canceled orders that are not compensated, and measures how long that takes."""
+    """Knows the canceled orders that are not compensated, and measures how long their compensation takes."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._durations = metrics.histogram(
@@ -67,14 +71,14 @@ class Compensations:
         self._open: dict[str, Canceled] = {}
 
     def canceled(self, fact: OrderCanceled) -> None:
-        """Take the end of an order that was just recorded."""
+        """Take an order whose cancel was just recorded. If the first step refused it, it is compensated at once."""
         if compensated(fact.reason, {REFUSED_BY.get(fact.reason, "")}):
             self._durations.observe(0.0)  # the first step refused: nothing was taken
         elif len(self._open) < MOST_OPEN:
             self._open[fact.order_id] = Canceled(fact.reason, fact.at, fact.order.placed_at, counts=True)
 
     def found(self, earlier: Mapping[str, Canceled]) -> None:
-        """Take orders that were canceled earlier, by their ids. Most of them are compensated."""
+        """Take orders that were canceled before the start, by their ids. Most of them are compensated."""
         self._open = {**earlier, **self._open}
 
     def __len__(self) -> int:
@@ -82,26 +86,26 @@ class Compensations:
 
     @property
     def oldest(self) -> datetime | None:
-        """When the oldest uncompensated order was canceled; None if there is none."""
+        """The earliest instant at which an uncompensated order was canceled; None if there is no such order."""
         return min((one.at for one in self._known().values()), default=None)
 
     @property
     def keys(self) -> list[PageKey]:
-        """The keys by which lists have the uncompensated orders, in any order."""
+        """The sort keys of the uncompensated orders, themselves in no particular order."""
         return [PageKey(microseconds(one.placed_at), order_id) for order_id, one in self._known().items()]
 
     def _known(self) -> dict[str, Canceled]:
-        """Return those that count as uncompensated: an order of before the start does so only after its first look."""
+        """Return, by order id, the orders that count as uncompensated; see `Canceled.counts`."""
         return {order_id: one for order_id, one in self._open.items() if one.counts}
 
     async def look(
         self, nc: BrokerClient, streams: Sequence[str], archived: Callable[[str], Awaitable[Iterable[Fact]]]
     ) -> None:
-        """Ask these generations of the stream which of up to MOST open orders are compensated.
+        """Find which of up to MOST open orders are compensated, and forget those. `streams`: the stream's generations.
 
-        Raises HistoryUnavailable. `archived` tells an order's facts in the archive. It is asked once about each order
-        of before the start that is not compensated by the stream's: no generation is archived before all of its orders
-        are.
+        `archived` returns the facts of an order, by its id, that are in the archive. It is called once for each order
+        from before the start that the stream does not show as compensated. Later orders do not need it: no generation
+        is archived before all of its orders are compensated. Raises HistoryUnavailable if a look-up fails.
         """
         order_ids = list(islice(self._open, MOST))
         for first in range(0, len(order_ids), AT_ONCE):

@@ -33,7 +33,7 @@ class Deadlines:
     """Keeps the deadlines of the in-flight orders in memory, and cancels each order that has not ended by its deadline.
 
     `recorded` adds and removes orders; `run` cancels them when they are due. A cancel that cannot be recorded is tried
-    again after a second, unless the order's stream cannot be read: nothing changes that before the next start.
+    again after a second. If the order's stream cannot be read, its cancel is not tried again before the next start.
     """
 
     def __init__(self, runtime: Runtime) -> None:

@@ -81,7 +81,7 @@ Status = Literal["PENDING", "CONFIRMED", "CANCELED"]
 
 
 class State(Struct):
-    """One order. `first_end`: its first end, kept if a cancel follows. `status`: None if there is no such order."""
+    """One order. `first_end` stays when a cancel follows a confirmation. `status`: None if there is no such order."""
 
     order: Order | None = None
     deadline: datetime | None = None

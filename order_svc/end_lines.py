@@ -13,7 +13,10 @@ EVENT = "order ended"
 
 
 def end_lines(runtime: Runtime) -> None:
-    """Have a line logged for each end in a batch that is recorded and answered; none if the level is above INFO."""
+    """Have a line logged for each end in a recorded batch, once its requests are answered.
+
+    Nothing is logged if the level of the log is above INFO.
+    """
     put = info_lines(EVENT)
     if put is None:
         return
@@ -26,7 +29,10 @@ def end_lines(runtime: Runtime) -> None:
 
 
 def ends(outcomes: Sequence[Outcome], records: Sequence[Record]) -> Iterator[dict[str, str | float]]:
-    """Yield the fields of a line for each fact of a batch that ends an order, or cancels it after its end."""
+    """Yield the fields of a line for each fact of a batch that confirms or cancels an order.
+
+    `records` are those of all facts in `outcomes`, in the same order.
+    """
     facts: Iterator[Fact] = (fact for one in outcomes if not isinstance(one, Exception) for fact in one)
     for fact, record in zip(facts, records, strict=True):
         if isinstance(fact, OrderConfirmed | OrderCanceled):

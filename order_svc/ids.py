@@ -29,7 +29,7 @@ def new_key() -> str:
 def key_of(milliseconds: int, bits: int) -> str:
     """Return a UUIDv7 (RFC 9562, 5.7) as text: 48 bits of Unix milliseconds, then the 80 bits of `bits`.
 
-    Six of the 80 are overwritten by version and variant.
+    Six of those 80 bits are overwritten by the version and the variant.
     """
     value = milliseconds << 80 | bits
     value = value & ~(0xF << 76) | 0x7 << 76

@@ -158,7 +158,10 @@ class ListRow(NamedTuple):
 
 
 class PageKey(NamedTuple):
-    """The sort key of an order in every list. It never changes. `placed_at` in microseconds since 1970 (UTC)."""
+    """The sort key of an order in every list; an order's key never changes.
+
+    `placed_at` is in microseconds since 1970 (UTC).
+    """
 
     placed_at: int
     order_id: str
@@ -178,7 +181,10 @@ PENDING_SINCE: Final = "SELECT order_id, placed_at FROM orders WHERE status = 'P
 
 
 def canceled_last(limit: int) -> Query:
-    """Make the query for the canceled orders that were placed last: key (two columns), reason, when they ended."""
+    """Make the query for the `limit` canceled orders that were placed last, the last one first.
+
+    Its columns: `placed_at` and `order_id`, which are the key, `reason`, `ended_at`.
+    """
     return (
         "SELECT placed_at, order_id, reason, ended_at FROM orders WHERE status = 'CANCELED'"
         " ORDER BY placed_at DESC, order_id DESC LIMIT ?",

@@ -68,7 +68,7 @@ LISTED: Final[dict[str, Any]] = {
 class ListedOrder(Struct, kw_only=True):
     """An order as it is now. `ended_at`: when the order got its present status, null while PENDING.
 
-    Amounts in won, null until they are known. `reason`: null unless the order is canceled.
+    Amounts in won, null if they are not known. `reason`: null unless the order is canceled.
     """
 
     order_id: str
@@ -157,7 +157,7 @@ class Lists:
     async def _page(self, query: listing.Query, limit: int) -> tuple[list[ListRow], str | None]:
         """Run `query`, which must ask for `limit` + 1 orders; return the first `limit`, and the next page's cursor.
 
-        The cursor is None if all fit. Raises ViewBehind.
+        The cursor is None if there is no next page. Raises ViewBehind if the order list cannot be read now.
         """
         rows = [ListRow(*row) for row in await self._orders.select(*query)]
         return rows[:limit], cursor_of(rows[limit - 1]) if len(rows) > limit else None

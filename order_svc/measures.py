@@ -29,7 +29,7 @@ TOO_MANY_OF_ONE: Final = (429,)
 
 
 class OrderMeasures:
-    """Counts and times the orders of this process; knows which wait, those from before its start included."""
+    """Counts and times the orders of this process; knows which are pending, those from before its start included."""
 
     def __init__(self, runtime: Runtime, compensations: Compensations) -> None:
         """Export the metrics, and add `recorded` and `run` to the runtime. Make it once, before the start."""
@@ -123,7 +123,7 @@ class OrderMeasures:
             self._ended_meanwhile.add(fact.order_id)
 
     async def run(self) -> None:
-        """Look once a second which orders are compensated, until the process closes."""
+        """Look once a second which canceled orders are compensated, until the process closes."""
         archived = partial(archived_facts, self._runtime.settings, "order_id")
         while not await wait(self._runtime.closing, LOOK_EVERY_S):
             nc = self._runtime.broker.connection
@@ -136,9 +136,9 @@ class OrderMeasures:
                 logger.debug("what orders wait for cannot be looked up now", reason=str(error))
 
     async def _find_left_open(self) -> None:
-        """Add the orders that were pending at the start, and the canceled ones.
+        """Add the orders that were pending at the start, and the KEPT canceled ones that were placed last.
 
-        Of the latter, the KEPT that were placed last. Raises ViewBehind.
+        Raises ViewBehind if the order list cannot be read now.
         """
         orders, ended = self._runtime.views[Listing.name], set[str]()
         self._ended_meanwhile = ended

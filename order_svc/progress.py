@@ -1,7 +1,8 @@
 """Watches the in-flight orders: which service they wait for, and whether admission refuses new ones.
 
-If the oldest in-flight order is late, or new orders are refused, the stream is asked once a second how far the oldest
-orders are, and some among the others. Only if a service answers none of them, all in-flight orders are looked up.
+While the oldest in-flight order is late, or new orders are refused, the stream is asked once a second. The question is
+how far the oldest orders are, and a sample of the others. All in-flight orders are looked up only if a service answers
+none of these.
 """
 
 from collections import deque
@@ -48,9 +49,9 @@ AT_ONCE: Final = MOST_FACTS // len(NAMES)
 
 
 class Refusing(NamedTuple):
-    """A period in which admission refuses new orders: `refused` is their number.
+    """A period in which admission control refuses new orders: `refused` counts the orders refused so far.
 
-    `why`: the reason of the last refusal; `last`: the time of it by `monotonic()`.
+    `why`: the reason of the last refusal; `last`: its time by `monotonic()`, in seconds.
     """
 
     since: datetime
@@ -60,7 +61,7 @@ class Refusing(NamedTuple):
 
 
 class Progress:
-    """Knows the in-flight orders, and who leaves them waiting; tells clients, `/readyz` and the log.
+    """Knows the in-flight orders, and which service leaves them waiting; tells clients, `/readyz` and the log.
 
     Orders that were in flight at the start are included.
     """
@@ -93,7 +94,7 @@ class Progress:
                     self._ended.append(fact.order_id)
 
     def refused(self, why: str) -> str:
-        """Count an order that admission refuses for this reason; return what to tell the client."""
+        """Count an order that admission control refuses for the reason `why`; return what to tell the client."""
         before = self._refusing
         since, refused = (self._runtime.clock(), 0) if before is None else (before.since, before.refused)
         self._refusing = Refusing(since, why, refused + 1, monotonic())
@@ -105,7 +106,7 @@ class Progress:
         return [service.text(now) for service in self._unanswered.values()]
 
     def warnings(self) -> list[str]:
-        """Return the warnings for `/readyz`."""
+        """Return the warnings for `/readyz`: one for each service that does not answer, one if orders are refused."""
         found = [f"{text}: its /readyz and its log say why" for text in self.unanswered()]
         if self._refusing is not None:
             since, why, refused, _ = self._refusing
@@ -140,9 +141,10 @@ class Progress:
         self._found_left_open = True
 
     async def look(self) -> None:
-        """Find out who leaves in-flight orders waiting, if the oldest is late or new ones are refused.
+        """Find which services leave in-flight orders waiting, if the oldest order is late or new ones are refused.
 
-        Raises HistoryUnavailable.
+        Otherwise, and without a connection to the broker, no service counts as one. Raises HistoryUnavailable if the
+        stream cannot be read now.
         """
         nc, now = self._runtime.broker.connection, self._runtime.clock()
         oldest = list(islice(self._in_flight, OLDEST))
@@ -167,9 +169,9 @@ class Progress:
         self._known = {order_id: known for order_id, known in facts.items() if waits_for(known).keys() & waiting}
 
     async def _ask(self, nc: BrokerClient, order_ids: Sequence[str]) -> dict[str, Facts]:
-        """Return the published facts of these orders, and forget the orders that turn out to have ended.
+        """Return the published facts by order id, then fact name; forget the orders that turn out to have ended.
 
-        Raises HistoryUnavailable.
+        An order without published facts is left out. Raises HistoryUnavailable if the stream cannot be read now.
         """
         facts: dict[str, dict[str, PublishedAt]] = {}
         for first in range(0, len(order_ids), AT_ONCE):
@@ -190,7 +192,7 @@ class Progress:
     def _replaced(self, found: Iterable[Unanswered]) -> dict[str, Unanswered]:
         """Return these services by name, each with its earliest `since`; log those that are new and those gone.
 
-        An order that waits longest may be canceled meanwhile: the service has been silent since before all the same.
+        The earliest `since` is kept even if its order has been canceled meanwhile: the service is silent since then.
         """
         before, now = self._unanswered, self._runtime.clock()
         services = {
@@ -208,7 +210,11 @@ class Progress:
         return services
 
     def _report(self) -> None:
-        """Write one line SILENT_AFTER after admission began to refuse, and one when it admits again."""
+        """Log a line once admission control has refused orders for SILENT_AFTER, and a line when it admits again.
+
+        It admits again after OPEN_AFTER_S seconds without a refusal, if it would admit an order now. That ends the
+        period of refusing. A period without a first line gets no second one.
+        """
         refusing = self._refusing
         if refusing is None:
             return

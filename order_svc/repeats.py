@@ -10,8 +10,8 @@ from infra.store.event_store import EventStore
 class Repeats:
     """Reads which orders the log has. Questions that come while the store is read share the next read.
 
-    Otherwise each refused request would cost a read, when there are most of them. The state cache is left alone: an
-    order that is refused must not evict one that is in flight.
+    Without that, each refused request would cost a read, just when most requests come. The state cache is left alone:
+    an order that is refused must not evict one that is in flight.
     """
 
     def __init__(self, store: EventStore) -> None:
@@ -20,7 +20,10 @@ class Repeats:
         self._reading: asyncio.Task[None] | None = None
 
     async def accepted(self, stream: str) -> bool:
-        """Return whether the log has a fact of this order's stream. Raises StoreUnavailable."""
+        """Return whether the log has a fact of this order's stream, given by its name such as `order-7`.
+
+        Raises StoreUnavailable if the store cannot be read.
+        """
         answer = self._asked.get(stream)
         if answer is None:
             answer = self._asked[stream] = asyncio.get_running_loop().create_future()

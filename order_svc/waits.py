@@ -36,7 +36,7 @@ class Unanswered(NamedTuple):
     orders: int
 
     def text(self, now: datetime) -> str:
-        """Return the sentence for people; the date is left out if it is today's (UTC)."""
+        """Return a sentence for people; the date of `since` is left out if it is that of `now` (UTC)."""
         form = "%H:%M:%S UTC" if self.since.date() == now.date() else "%Y-%m-%d %H:%M:%S UTC"
         orders = "1 order waits" if self.orders == 1 else f"{self.orders} orders wait"
         return f"{self.service}_svc has not answered since {self.since:{form}}; {orders} for it"
@@ -49,9 +49,10 @@ def names(steps: Steps = STEPS) -> list[str]:
 
 
 def waits_for(facts: Facts, steps: Steps = STEPS) -> dict[str, PublishedAt]:
-    """Return, by service, the fact that it has not answered yet. Empty for an order that has ended or is unpublished.
+    """Return, by name of a service that one order waits for, the fact that the service has not answered yet.
 
-    An order that a step refused, or that all its steps have answered, waits for order_svc to end it.
+    `facts` are the order's. Empty for an order that has ended or has no published facts. An order that a step refused,
+    or that all its steps have answered, waits for order_svc to end it.
     """
     if not facts or not ENDS.isdisjoint(facts):
         return {}
@@ -70,12 +71,12 @@ def waits_for(facts: Facts, steps: Steps = STEPS) -> dict[str, PublishedAt]:
 def unanswered(
     facts: Mapping[str, Facts], in_flight: Collection[str], until: datetime, steps: Steps = STEPS
 ) -> list[Unanswered]:
-    """Return each service for which an order in `in_flight` waits that reached it after its last answer.
+    """Return each service that at least one waiting order of `in_flight` reached after the service's last answer.
 
-    `since`: the instant of the fact by which the first of these orders reached it; if that is later than `until`, the
-    service is left out. `orders` counts all that wait for it. `facts` by order id; those of other orders count as
-    answers only. Sequences decide what is first, last or after, so clocks that differ do not change that; but `since`
-    is by the clock of the service that said the fact.
+    `since`: the instant of the fact by which the first of these orders reached the service; if that is later than
+    `until`, the service is left out. `orders` counts all orders that wait for the service. `facts` are by order id;
+    those of orders not in `in_flight` count as answers only. Sequences in EVENTS decide what is first, last or after,
+    so clocks that differ do not change that; but `since` is by the clock of the service that said the fact.
     """
     waiting: dict[str, list[PublishedAt]] = {}
     answered: dict[str, int] = {}
@@ -94,7 +95,7 @@ def unanswered(
 
 
 def spread(facts: Mapping[str, Facts], in_flight: Collection[str], steps: Steps = STEPS) -> dict[str, int]:
-    """Return, by service, how many of these in-flight orders wait for it; the service with most orders first."""
+    """Return, by service, how many of the orders in both `facts` and `in_flight` wait for it; most orders first."""
     counts: dict[str, int] = {}
     for order_id, published in facts.items():
         for service in waits_for(published, steps) if order_id in in_flight else ():

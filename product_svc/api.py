@@ -57,7 +57,7 @@ class ProductView(Struct):
 class ProductPage(Struct):
     """A page of all products, sorted by id. `next`: the `after` of the next page, null on the last one.
 
-    `unreadable`: the ids of those that cannot be shown now; the route of one product says why.
+    `unreadable`: the ids of the page's products that cannot be shown now; the route of one product says why.
     """
 
     products: list[ProductView]

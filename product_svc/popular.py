@@ -82,9 +82,9 @@ _canceled: Final = json.Decoder(_Canceled)
 
 
 class Sale(NamedTuple):
-    """A row of `sold`: the pieces of one product that one order bought. `day` and `at_us`: when it was confirmed.
+    """A row of `sold`: the pieces of one product that one order bought.
 
-    `day` is that of `Popular.day`; `at_us` is in microseconds since 1970 (UTC).
+    `day` (as `Popular.day` counts) and `at_us` (microseconds since 1970, UTC) say when the order was confirmed.
     """
 
     order_id: str

@@ -47,7 +47,7 @@ class Use(UseReaction, frozen=True):
 class Restore(UseReaction, frozen=True):
     """Take the coupon back from the order. If its Use has not come yet, make sure that the order never gets the coupon.
 
-    Does nothing if a refusal canceled the order: the step that refused is this one, or an earlier one.
+    Does nothing if a refusal canceled the order: the refusing step is this one or an earlier one, so no coupon is used.
     """
 
     says: ClassVar = (CouponReturned, CouponRestored, CouponUseVoided)
@@ -59,14 +59,17 @@ Command = Use | Restore
 
 # State ----------------------------------------------------------------------------------------------------------------
 class State(Struct):
-    """The last answer that the order got; None until there is one. Only "used" means that the order has its coupon."""
+    """The last answer that the order got; None until it got one. Only "used" means that the order has its coupon."""
 
     answer: Literal["used", "refused", "restored", "voided"] | None = None
 
 
 # Decide ---------------------------------------------------------------------------------------------------------------
 def decide(command: Command, state: State, *coupons: coupon.State) -> tuple[Event | coupon.Event, ...]:
-    """Return the command's facts; none if nothing is to be done. `coupons`: the state of the order's, if it has one."""
+    """Return the command's facts; none if nothing is to be done.
+
+    `coupons`: the state of the order's coupon, if the order has one.
+    """
     match command:
         case Use():
             if state.answer is not None:

@@ -68,7 +68,7 @@ Aggregates = Mapping[str, Aggregate]
 
 
 def moved_facts(aggregates: Aggregates) -> dict[str, tuple[str, ...]]:
-    """Map the category of each aggregate with `moved` facts to the names of these."""
+    """Map the category of each aggregate that has `moved` facts to the names of those facts."""
     return {
         name: tuple(NAMES[fact] for fact in aggregate.moved)
         for name, aggregate in aggregates.items()
@@ -77,7 +77,7 @@ def moved_facts(aggregates: Aggregates) -> dict[str, tuple[str, ...]]:
 
 
 class StreamState:
-    """The state of one stream at one version; at version 0 the stream has no records of its own."""
+    """The state of one aggregate's stream at one version; at version 0 the stream has no records of its own."""
 
     __slots__ = ("state", "version")
 
@@ -145,7 +145,10 @@ class Batch:
         return facts
 
     def _body(self, fact: Fact) -> bytes:
-        """Encode a fact that is to be recorded. Raises Unpublishable."""
+        """Encode a fact that is to be recorded. Raises Unpublishable for a `flaw` of the fact.
+
+        Also raises TooLarge if a client's first fact of a stream takes more than FIRST_SHARE of the largest message.
+        """
         body, most = encode(fact), self._max_bytes
         if (why := flaw(fact, body, most)) is not None:
             too_large = len(body) > most - HEADER_BYTES

@@ -32,7 +32,7 @@ class StoreUnavailable(NotNow):
 class StreamUnavailable(StoreUnavailable):
     """A stream that the request needs is unreadable, so nothing was recorded.
 
-    `newer`: newer code recorded one of its facts.
+    `newer`: the stream is unreadable because newer code recorded one of its facts; otherwise it is damaged.
     """
 
     def __init__(self, error: "StreamUnreadable") -> None:
@@ -45,20 +45,20 @@ class FoldError(Exception):
 
 
 class Unpublishable(Exception):
-    """A new fact could be recorded, but not published or heard: its command records nothing. The message says why."""
+    """A new fact could not be published or heard, so its command records nothing. The message says why."""
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"{name} cannot be recorded, because it could not be published: {why}")
 
 
 class TooLarge(Unpublishable):
-    """The fact is larger than a message that the broker takes, or one that follows from it may be."""
+    """The fact is larger than a message that the broker takes, or a fact that follows from it may be."""
 
 
 class StreamUnreadable(StoreError):
     """The records or the snapshot of `stream` cannot be decoded or folded. Other streams are not affected.
 
-    `newer`: that is so because newer code recorded one of its facts.
+    `newer`: the cause is that newer code recorded one of the stream's facts; otherwise the stream is damaged.
     """
 
     def __init__(self, stream: str, why: str, *, newer: bool = False) -> None:

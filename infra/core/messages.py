@@ -49,7 +49,7 @@ class Delivery(NamedTuple):
         return log_fields(self.subject, self.fact_id, self.body)
 
     def same_as(self, other: "Delivery") -> bool:
-        """Whether both have the same fact id, or the same stream position."""
+        """Whether both deliveries have the same fact id, not empty, or the same stream position."""
         return self.position == other.position or (self.fact_id != "" and self.fact_id == other.fact_id)
 
 
@@ -77,10 +77,10 @@ class Acknowledger(Protocol):
         """
 
     def handled(self, delivery: Delivery) -> None:
-        """Report that all is recorded that follows from the consumer's deliveries up to this one, included.
+        """Report that everything is recorded that follows from the consumer's deliveries up to and with this one.
 
-        The report leaves out those that were taken back or rejected; this one may be among them. Each of the others
-        may be acknowledged once no delivery before it waits.
+        The report says nothing of deliveries that were taken back or rejected; this one may be one of those. Each of
+        the others may be acknowledged once no delivery before it waits.
         """
 
     def failed(self, error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""Tells the sources of work, deliveries and requests, its result."""
+"""Tells the result of each piece of work to its source: a request's caller, or a delivery's acknowledger."""
 
 from collections.abc import Iterable
 
@@ -8,12 +8,16 @@ from infra.store.errors import StoreError
 
 
 def defers(source: Work) -> bool:
-    """Let the acknowledger take a delivery back if it has to wait; return whether it did, or its session is closed."""
+    """Let the acknowledger take a delivery back if the delivery has to wait for an earlier one of its key.
+
+    Returns whether the work must not be handled: the delivery was taken back, or its session is closed. A request never
+    has to wait: False.
+    """
     return isinstance(source, Delivered) and (source.acknowledger.closed or source.acknowledger.defers(source.delivery))
 
 
 def refuse(source: Work, error: Exception) -> None:
-    """Tell it that nothing was recorded because of `error`."""
+    """Tell the source of one piece of work that nothing of it was recorded because of `error`."""
     if isinstance(source, Delivered):
         source.acknowledger.rejected(source.delivery, error)
     elif not source.answer.done():
@@ -21,7 +25,10 @@ def refuse(source: Work, error: Exception) -> None:
 
 
 def fail(batch: Iterable[Work], error: StoreError) -> None:
-    """Tell all of a batch that the store failed: it may have been recorded."""
+    """Tell all sources of a batch that the store failed: the batch may have been recorded, or not.
+
+    For an acknowledger that ends its session, for a request's caller it is StoreUnavailable.
+    """
     for source in batch:
         if isinstance(source, Delivered):
             source.acknowledger.failed(error)
@@ -30,9 +37,10 @@ def fail(batch: Iterable[Work], error: StoreError) -> None:
 
 
 def acknowledge(batch: Iterable[Work]) -> None:
-    """Report the deliveries of a batch that is recorded, except those that wait, to their acknowledgers.
+    """Report to each acknowledger that its deliveries in this recorded batch are handled.
 
-    One acknowledgement covers all of a consumer's deliveries before it.
+    One report, of the last delivery, covers all of a consumer's deliveries before it; the acknowledger itself leaves
+    out those that wait. An acknowledger whose session is closed gets no report.
     """
     last = {source.acknowledger: source.delivery for source in batch if isinstance(source, Delivered)}
     for acknowledger, delivery in last.items():

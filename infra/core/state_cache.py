@@ -51,7 +51,8 @@ class StateCache:
     async def get(self, streams: Collection[str]) -> dict[str, StreamState]:
         """Return the committed states by stream, and cache them; a stream without records is at version 0.
 
-        Raises StreamUnreadable if one stream's records or its snapshot cannot be decoded or folded; StoreError.
+        Raises StreamUnreadable if one stream's records or its snapshot cannot be decoded or folded; StoreError if the
+        store cannot be read.
         """
         # Taken before the store is read: other readers and the writer may evict any of them meanwhile.
         found = {stream: self._states[stream] for stream in streams if stream in self._states}
@@ -65,10 +66,11 @@ class StateCache:
         return found
 
     def assume_new(self, streams: Iterable[str]) -> dict[str, StreamState]:
-        """Return empty states (version 0), by stream, for those that are not cached and usually new. Reads nothing.
+        """Return empty states (version 0), by stream, for the streams that are not cached and are usually new.
 
-        A decision over such a state is valid only if it records on that stream: the store takes version 1 only once.
-        That proves nothing of a stream whose facts may have been recorded in another one, so it is left out.
+        Reads nothing. A decision over such a state is valid only if it records on that stream: the store takes version
+        1 only once. That proves nothing of a stream if older code may have recorded its facts in another stream; such a
+        stream is left out.
         """
         has_moved = self._store.has_moved
         return {
@@ -112,7 +114,8 @@ class StateCache:
     def publish(self, committed: Mapping[str, StreamState]) -> list[Record]:
         """Cache these states, just committed, for readers; return the snapshots that the caller should store.
 
-        Beyond its limit the cache evicts the streams that were written or loaded longest ago.
+        A snapshot is due when the version of a cached stream passes a multiple of `snapshot_every`. Beyond its limit
+        the cache evicts the streams that were written or loaded longest ago.
         """
         due, every = [], self._snapshot_every
         for stream, stream_state in committed.items():
@@ -139,9 +142,9 @@ class StateCache:
 
 @cache
 def snapshot_topic(name: str, aggregate: Aggregate) -> str:
-    """The topic of the snapshots of the aggregate of category `name`.
+    """The topic of the snapshots of the aggregate of category `name`: `<name>.snapshot.<hash>`.
 
-    It has a hash of the code that folds the state, so a snapshot that other code made is never read. Then the stream is
-    folded from its records, as `orders at` and `orders what-if` do.
+    The hash is of the code that folds the state, so a snapshot that other code made is never read. Without a snapshot
+    a stream is folded from its records, as `orders at` and `orders what-if` do.
     """
     return f"{name}.snapshot.{code_hash(aggregate.evolve, type(aggregate.state()))}"

@@ -129,7 +129,7 @@ class UnitOfWork:
         """Decide and append once, taking the streams of `assumed` to be new.
 
         Returns None if nothing was recorded and the work has to be decided again, then without assumptions. Raises
-        Unhandled, StoreError.
+        Unhandled and StoreError as `record` does.
         """
         known = await self._load(work, [stream for stream in streams if stream not in assumed])
         decided = Batch(self._aggregates, known | assumed, self.max_bytes)
@@ -157,7 +157,10 @@ class UnitOfWork:
         return decided, outcomes
 
     async def _load(self, work: Commands, streams: Collection[str]) -> dict[str, StreamState]:
-        """Return committed states by stream. Raises StoreError; Unhandled for the first work on an unreadable one."""
+        """Return committed states by stream. Raises StoreError if the store cannot be read.
+
+        Raises Unhandled, with the first work that needs it, if a stream is unreadable.
+        """
         try:
             return await self.state_cache.get(streams)
         except StreamUnreadable as error:
@@ -183,8 +186,8 @@ class UnitOfWork:
     async def resolve_doubt(self) -> Sequence[Fact]:
         """If `in_doubt`, read whether the failed append was recorded: that ends the doubt. Return its facts if it was.
 
-        Empty otherwise. The caller has to report those facts as recorded: nothing has done so yet. Raises StoreError,
-        and the doubt remains.
+        Returns an empty sequence otherwise. The caller has to report the returned facts as recorded: nothing has done
+        so yet. Raises StoreError if the store cannot be read: the doubt remains.
         """
         doubtful = self._doubtful
         if doubtful is None:
@@ -200,7 +203,8 @@ class UnitOfWork:
     def dry_run(self) -> Callable[[Command], Awaitable[Sequence[Fact]]]:
         """Return a function that decides commands one after another, each over the states the earlier ones would leave.
 
-        It returns a command's new facts and records nothing. It raises StoreError, and what Batch.decide raises.
+        That function returns a command's new facts and records nothing. It raises StoreError if the store cannot be
+        read, and what Batch.decide raises.
         """
         states: dict[str, StreamState] = {}
         batch = Batch(self._aggregates, states, self.max_bytes)
@@ -215,8 +219,8 @@ class UnitOfWork:
 def _decide(batch: Batch, work: Commands) -> list[Outcome]:
     """Decide the commands in order; return the outcome of each.
 
-    Raises Unhandled for the first delivery that fails, and for a request on FoldError. Any other failure of a request
-    is its outcome.
+    Raises Unhandled for the first delivery that cannot be decided, and for a request with a FoldError. Any other error
+    of a request is its outcome.
     """
     outcomes: list[Outcome] = []
     for command, source in work:

@@ -27,8 +27,8 @@ class UnreadableStreams:
     def add(self, stream: str, why: str, *, newer: bool, log: bool = True) -> None:
         """Remember a stream; the first time, and with `log`, log it as an error.
 
-        MOST of newer code are remembered at most, and MOST damaged ones; a further one is not logged either.
-        `why` is shown to operators. `newer`: newer code recorded a fact of it; otherwise it is damaged.
+        At most MOST streams of newer code and MOST damaged ones are remembered; a further one is not logged either.
+        `why` is shown to operators. `newer`: newer code recorded a fact of the stream; otherwise it is damaged.
         """
         known = self._newer if newer else self._damaged
         if stream in known or len(known) >= MOST:

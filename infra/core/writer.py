@@ -71,7 +71,7 @@ class Writer:
 
     def suspend(self, because: str, *, reads_too: bool = False) -> None:
         """Until `resume`, let `execute` raise StoreUnavailable(`because`), and with `reads_too` let `read` do so, too.
-        Deliveries, and requests already queued, are still decided and recorded."""
+        Deliveries, retried ones too, and requests already queued are still decided and recorded."""
         self._suspended_because = because
         self._unreadable = reads_too
 
@@ -79,9 +79,10 @@ class Writer:
         self._suspended_because, self._unreadable = None, False
 
     def limit_facts(self, max_bytes: int) -> None:
-        """From the next decision on record no fact whose message, headers included, could exceed this many bytes.
+        """From the next batch on record no fact whose message, headers included, could exceed `max_bytes`.
 
-        HEADER_BYTES of them are kept for the headers. A client's first fact of a stream may have FIRST_SHARE of them.
+        HEADER_BYTES of these are kept for the headers. A client's first fact of a stream may take FIRST_SHARE of
+        `max_bytes`.
         """
         self._unit_of_work.max_bytes = max_bytes
 
@@ -95,7 +96,8 @@ class Writer:
         """Queue a request's command; return its answer once the facts are recorded.
 
         Raises Busy, StreamUnavailable, FoldError, Unpublishable or an error of the aggregate's `decide`: nothing was
-        recorded. Raises any other StoreUnavailable: the facts may have been recorded.
+        recorded. Raises another StoreUnavailable if the writer is suspended, or if the store failed: in the latter case
+        the facts may have been recorded.
         """
         if self._suspended_because is not None:
             raise StoreUnavailable(self._suspended_because)
@@ -109,15 +111,16 @@ class Writer:
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
         """Queue the reaction to a retried delivery, also while suspended or busy; return its new facts once recorded.
 
-        Raises StoreUnavailable: they may have been recorded. Raises the error that prevents the reaction: none was.
+        Returns no facts if the service has no reaction to the delivery. Raises StoreUnavailable if the store failed:
+        the facts may have been recorded. Raises any error that prevents the reaction: no fact was recorded.
         """
         command = self._react(delivery, self._clock())
         return () if command is None else (await self._execute(command, delivery)).facts
 
     async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:
-        """Return the outcomes that `attempt` would have for these in order; record nothing.
+        """Return the outcomes that `attempt` would have for these messages in order; record nothing.
 
-        The first error, if there is one, is the last outcome.
+        It ends at the first error, which is then the last outcome.
         """
         dry_run = self._unit_of_work.dry_run()
         outcomes: list[Outcome] = []
@@ -137,7 +140,7 @@ class Writer:
 
     @property
     def waiting(self) -> int:
-        """How many requests and deliveries wait to be decided."""
+        """How many requests and deliveries wait to be decided; those of the batch at hand are not counted."""
         return len(self._queue)
 
     def _enqueue(self, work: Work) -> None:
@@ -148,8 +151,8 @@ class Writer:
     async def read(self, streams: Sequence[str]) -> list[Any]:
         """Return the recorded states of these streams, in this order, only to be read.
 
-        A read that begins after `execute` has returned sees the facts of that answer. Raises StoreUnavailable, such as
-        StreamUnavailable if one of the streams is unreadable.
+        A read that begins after `execute` has returned sees the facts of that answer. Raises StreamUnavailable if one
+        of the streams is unreadable; StoreUnavailable if the store cannot be read or reads are suspended.
         """
         if self._unreadable:
             raise StoreUnavailable(str(self._suspended_because))
@@ -168,7 +171,7 @@ class Writer:
     # Work out ---------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Decide and record what is queued, in batches, until canceled. A StoreError fails only the batch at hand."""
+        """Decide and record what is queued, in batches, until canceled. A StoreError only fails the present batch."""
         loop, began, limits = asyncio.get_running_loop(), float("-inf"), self._limits
         batch: Sequence[Work] = ()
         while True:
@@ -221,7 +224,10 @@ class Writer:
                 left[at:] = [source for source in left[at + 1 :] if not defers(source)]
 
     def _commands(self, batch: Sequence[Work]) -> Commands:
-        """Return the commands; a delivery without a reaction has none. Raises Unhandled if one cannot be made."""
+        """Return the commands, each with its source; a delivery without a reaction has none.
+
+        Raises Unhandled for the first delivery whose fact cannot be decoded or whose command cannot be made.
+        """
         now = self._clock()
         commands: Commands = []
         for source in batch:

@@ -41,7 +41,7 @@ class ChargedDifferently(Exception):
 
 
 class ChargedTooMuch(Exception):
-    """With this charge, all that were ever put into the account would together exceed MOST."""
+    """With this charge, all points that charges ever put into the account would exceed MOST."""
 
 
 # State ----------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ Event = PointUsed | PointUseFailed | PointRefunded | PointUseVoided
 class UseReaction(Reaction, frozen=True):
     @property
     def streams(self) -> tuple[str, ...]:
-        """The name of the use's stream; then that of its customer's account, unless the order uses no points."""
+        """The name of the use's stream; then that of the customer's account, if the order asks for points."""
         fact = self.fact
         use = f"pointuse-{fact.order_id}"
         return (use, f"account-{fact.order.user_id}") if fact.order.points else (use,)
@@ -52,7 +52,7 @@ Command = Use | Refund
 
 # State ----------------------------------------------------------------------------------------------------------------
 class State(Struct):
-    """The last answer that the order got; None until there is one. Only "used" means that `points` are taken."""
+    """The last answer that the order got; None until it got one. Only "used" means that `points` are taken."""
 
     answer: Literal["used", "refused", "refunded", "voided"] | None = None
     points: int = 0
@@ -60,7 +60,10 @@ class State(Struct):
 
 # Decide ---------------------------------------------------------------------------------------------------------------
 def decide(command: Command, state: State, *accounts: account.State) -> tuple[Event | account.Event, ...]:
-    """Return the command's facts, if any. `accounts`: the state of the customer's, if the order asks for points."""
+    """Return the command's facts; none if nothing is to be done.
+
+    `accounts`: the state of the customer's account, if the order asks for points.
+    """
     match command:
         case Use():
             if state.answer is not None:
@@ -89,7 +92,7 @@ def _use(command: Use, accounts: tuple[account.State, ...]) -> tuple[Event | acc
 
 
 def _moved(fact: type[PointDebited] | type[PointCredited], command: Command, points: int) -> tuple[account.Event, ...]:
-    """Make the ledger's fact of this type; none for 0 points."""
+    """Make the account's ledger fact of this type; none for 0 points."""
     if not points:
         return ()  # nothing moves
     heard = command.fact

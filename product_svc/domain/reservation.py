@@ -59,7 +59,7 @@ Command = Reserve | Release
 
 # State ----------------------------------------------------------------------------------------------------------------
 class State(Struct):
-    """The last answer that the order got; None until there is one. Only "reserved" means that stock is held."""
+    """The last answer that the order got; None until it got one. Only "reserved" means that stock is held."""
 
     answer: Literal["reserved", "refused", "released", "voided"] | None = None
 

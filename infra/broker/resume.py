@@ -94,7 +94,7 @@ class _Found:
         self._last: Published | None = None
 
     def add(self, facts: Sequence[Published]) -> None:
-        """Add the facts before those that were added."""
+        """Add the facts, in stream order, that come in the stream before all that were added until now."""
         for fact in reversed(facts):
             self._last = self._last or fact
             if fact.resent and fact.position <= self.newest - self._window:
@@ -106,7 +106,7 @@ class _Found:
 
     @property
     def ends_resent(self) -> bool:
-        """Whether the stream's last fact filled a gap; older code did not mark those."""
+        """Whether the stream's last fact filled a gap: by its mark, or, as older code set none, by its low position."""
         return self._last is not None and (self._last.resent or self._last.position <= self.newest - self._window)
 
 

@@ -41,7 +41,7 @@ class ServiceConsumers:
                 self._acknowledged[one.place] = AcknowledgedPosition(session.name, one.acknowledged, confirmed)
 
     def remember_ends(self, leaders: Sequence[Leader]) -> None:
-        """Remember where the streams end, until their consumers are reset. Call it when a session begins."""
+        """Remember the lowest ends seen of the streams until their consumers are reset. Call it as a session begins."""
         for leader in leaders:
             self._lowest_ends[leader.name] = self._lowest_end(leader)
 

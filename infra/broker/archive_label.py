@@ -1,8 +1,8 @@
-"""The label of the archive on the streams that stay: which generation left the broker last, and its manifest's SHA-256.
+"""The archive's label on the streams that stay: which generation left the broker last, and its manifest's SHA-256.
 
-An archive may be missing, as where a file system is not mounted, or on another machine; it may be an old copy, or
-another system's. Without the label, services would publish again what is archived, or take foreign facts for archived.
-Before a generation is deleted, all later streams get its label.
+It is in the streams' metadata. An archive may be missing, as where a file system is not mounted, or on another machine;
+it may be an old copy, or another system's. Without the label, services would publish again what is archived, or take
+foreign facts for archived. Before a generation is deleted, all later streams get its label.
 """
 
 import asyncio

@@ -82,7 +82,7 @@ class MessageParser(parser.Parser):
             await super().parse()
 
     async def _parse_other(self, line: bytes) -> None:
-        """Take one that `_message_line` cannot read: errors go to the client's `_process_err`, else to the library."""
+        """Take a line that `_message_line` cannot read: errors go to the client's `_process_err`, else to `super`."""
         if (error := parser.ERR_RE.match(line)) is not None:
             await self.nc._process_err((error[1] or b"").decode(errors="backslashreplace"))
         else:

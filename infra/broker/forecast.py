@@ -28,7 +28,7 @@ DAY_S: Final = 86_400.0
 
 
 def bytes_per_s(infos: Sequence[StreamInfo], now: datetime) -> float:
-    """Return at what rate these generations, the oldest first, grow: the mean of all or of the newest, if higher."""
+    """Return the mean growth of these generations, the oldest first: of all, or of the newest, whichever is higher."""
     whole = sum(info.state.bytes for info in infos)
     return max(whole / _age_s(infos[0], now), infos[-1].state.bytes / _age_s(infos[-1], now))
 

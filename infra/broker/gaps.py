@@ -59,7 +59,10 @@ async def _newest(leader: Leader, subject: str) -> int:
 
 
 async def find_missing(service: str, store: EventStore, leaders: Sequence[Leader], floor: int, acked: int) -> list[Gap]:
-    """Read all of the service's facts; return the gaps among the positions after `floor`, up to `acked` (included)."""
+    """Read all of the service's facts; return the gaps among the positions after `floor`, up to `acked` (included).
+
+    Raises StoreError, LeaderUnavailable, the client's errors.
+    """
     logger.warning("the stream lost facts: reading which ones it has", service=service, after=floor, until=acked)
     found = bytearray(acked - floor)
     async for facts in read_on(leaders, f"{service}.>"):

@@ -97,10 +97,10 @@ async def latest_messages(
     """Return the last message that a service published on each of these subjects, if there is one, by sequence.
 
     Foreign messages are passed over. At most MOST_FACTS subjects, no wildcards. `streams` are the generations, the
-    newest first; all are asked at the same time. One request each (`multi_last` of the server's direct get), but up to
-    TRIES if a mirror answers or the generation is empty, and more if a foreign message is the last of its subject. Each
-    generation takes one more until the connection knows its first message. Raises HistoryUnavailable, after a second at
-    the latest.
+    newest first; all are asked at the same time. Each takes one request (`multi_last` of the server's direct get), but
+    up to TRIES if a mirror answers or the generation is empty. It takes more if a foreign message is the last of its
+    subject, and one more until the connection knows its first message. Raises HistoryUnavailable, after a second at the
+    latest.
     """
     return await _last_ones(nc, subjects, streams, _is_services)
 
@@ -143,8 +143,8 @@ async def _last_that(
 async def _latest(nc: BrokerClient, stream: str, subjects: Sequence[str]) -> list[StoredMessage]:
     """Return the last message of each of these subjects in a generation.
 
-    Asks also for a subject that the generation has for sure, and leaves its message out: an answer without any message
-    is then not the generation's own. Raises as `_ask`, and HistoryUnavailable if the answer leaves messages out.
+    Asks also for a subject that the generation has for sure: an answer without any message is then not the generation's
+    own. Raises as `_ask`, and HistoryUnavailable if the answer is not whole.
     """
     wanted, sure = set(subjects), await _sure_subject(nc, stream)
     found, more = await _ask(nc, stream, {"multi_last": sorted(wanted | sure)}, may_have_none=not sure)

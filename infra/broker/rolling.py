@@ -37,8 +37,8 @@ SPARE_BYTES: Final = 1 << 20
 def due(newest: StreamInfo, settings: Settings, now: datetime, *, limit: float = 0.5) -> str | None:
     """Return why the newest generation should have a successor, in words; None if it should not, as while it is empty.
 
-    It should from the messages, bytes or age on that the settings name, or once it fills the part `limit` (0 to 1) of
-    its own `max_bytes`.
+    It should from the settings' number of messages, bytes or age on. It also should once it fills the part `limit` (0
+    to 1) of its own `max_bytes`.
     """
     state, most_bytes = newest.state, settings.events_roll_bytes
     if (most := newest.config.max_bytes or 0) > 0:
@@ -54,7 +54,7 @@ def due(newest: StreamInfo, settings: Settings, now: datetime, *, limit: float =
 
 
 def overdue(newest: StreamInfo, settings: Settings, now: datetime) -> str | None:
-    """Return a warning if the newest generation is unsealed, and OVERDUE times what makes it `due`; None if not."""
+    """Return a warning if the newest generation, unsealed, has OVERDUE times what makes it `due`; None if not."""
     later = replace_settings(
         settings,
         events_roll_messages=int(OVERDUE * settings.events_roll_messages),

@@ -153,9 +153,8 @@ async def direct(nc: BrokerClient, stream: str, request: Mapping[str, Any] | str
     """Ask any server that has a copy of the stream for messages of it. `request` is as JetStream's API has it.
 
     A `request` that is a subject, wildcards allowed, asks for the last message there. One without `batch` asks for a
-    single message. A copy may lag the leader, and a
-    mirror may lack messages or have others: the caller must compare. Raises TimeoutError if ANSWER_S seconds pass
-    without a message or the answer's end; the client's errors.
+    single message. A copy may lag the leader, and a mirror may lack messages or have others: the caller must compare.
+    Raises TimeoutError if ANSWER_S seconds pass without a message or the answer's end; the client's errors.
     """
     last_on = f".{request}" if isinstance(request, str) else ""
     body = b"" if isinstance(request, str) else msgspec.json.encode(request)

@@ -108,7 +108,7 @@ class Supervisor:
 
     @property
     def denied(self) -> Sequence[str]:
-        """What the broker has denied this session, such as `publish to $JS.API.…`, though it can do without."""
+        """What the broker denied the present session, such as `publish to $JS.API.…`: things it can do without."""
         return () if self._current is None else self._current[0].denied
 
     async def run(self) -> None:

@@ -121,7 +121,7 @@ class Relay:
 
     @property
     def acked(self) -> int:
-        """Up to this position, by the broker's answers, the log is published but for `gaps`; later facts may be, too."""
+        """Up to here, by the broker's answers, the log is published but for `gaps`; later positions may be, too."""
         return self._main.acked
 
     async def find_resume_position(self, leaders: Sequence[Leader], archived: ArchivedLog = NOT_ARCHIVED) -> None:

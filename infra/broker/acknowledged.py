@@ -1,4 +1,4 @@
-"""Foreign messages of EVENTS that a person has acknowledged, in the file `foreign.json` below DATA_DIR.
+"""Foreign messages of EVENTS that a person has acknowledged, in the file `foreign.json` of a service's DATA_DIR.
 
 Nothing can be deleted from EVENTS, so a foreign message stays in it. Audits, and relays that look where to resume, pass
 an acknowledged one over, even if its headers look like those of a service. The audit writes the file.
@@ -24,7 +24,7 @@ NAME: Final = "foreign.json"
 class Acknowledged(Struct, frozen=True):
     """A message of EVENTS that a person has acknowledged as foreign, with its `digest`, and when they did so (UTC).
 
-    `why`: what it lacks, in words; empty if it looks like a service's.
+    `why`: what the message lacks of a service's, in words; empty if it lacks nothing.
     """
 
     sequence: int
@@ -35,7 +35,10 @@ class Acknowledged(Struct, frozen=True):
 
 
 def digest(subject: str, head: bytes, body: bytes, stored_ns: int) -> str:
-    """Return the SHA-256 (hex) over everything that the stream has of a message, but for its sequence."""
+    """Return the SHA-256 (hex) over everything that the stream has of a message, but for its sequence.
+
+    `head`: its raw headers. `stored_ns`: when the broker stored it (ns since 1970, UTC).
+    """
     parts = (subject.encode(errors="surrogateescape"), head, body, str(stored_ns).encode())
     return sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).hexdigest()
 

@@ -1,8 +1,8 @@
-"""The label of the archive on the streams that stay: which generation left the broker last, and its manifest's SHA-256.
+"""The archive's label on the streams that stay: which generation left the broker last, and its manifest's SHA-256.
 
-An archive may be missing, as where a file system is not mounted, or on another machine; it may be an old copy, or
-another system's. Without the label, services would publish again what is archived, or take foreign facts for archived.
-Before a generation is deleted, all later streams get its label.
+It is in the streams' metadata. An archive may be missing, as where a file system is not mounted, or on another machine;
+it may be an old copy, or another system's. Without the label, services would publish again what is archived, or take
+foreign facts for archived. Before a generation is deleted, all later streams get its label.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ KEY: Final = "archived"
 
 
 async def check(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo]) -> None:
-    """Compare the archive with the labels of these generations, and with those that it has, too.
+    """Compare the archive with the labels on these generations, and with those of them that are archived, too.
 
-    Raises ArchiveDamaged if it cannot be read, lacks what a label names, or has another generation of the same name;
-    the client's errors.
+    Of an archived one, the last message's time is compared. Raises ArchiveDamaged if the manifests cannot be read, the
+    archive lacks what a label names, or has another generation of the same name; the client's errors.
     """
     place = archive.place
     for label in unknown(archive, infos):
@@ -61,7 +61,10 @@ async def check(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo])
 
 
 def unknown(archive: Archive, infos: Sequence[StreamInfo]) -> list[str]:
-    """Return the labels of these generations that the archive, as far as it is known, has not; sorted."""
+    """Return the labels on these generations that name what the archive, by its last look, has not; sorted.
+
+    Raises ArchiveDamaged if the manifests cannot be read.
+    """
     have = {_label(archive, one) for one in archive.manifests}
     labels = {(info.config.metadata or {}).get(KEY) for info in infos}
     return sorted(label for label in labels if label is not None and label not in have)
@@ -73,10 +76,10 @@ def _stored_ns(archive: Archive, manifest: GenerationManifest, sequence: int) ->
 
 
 async def put(js: JetStreamContext, streams: Sequence[str], archive: Archive, of: GenerationManifest) -> None:
-    """Label these streams: the generation `of` leaves the broker.
+    """Label these streams, in place of the label before: the generation `of` leaves the broker next.
 
-    Raises ArchiveDamaged if the archive, as far as it is known, has it not: no archive would fit such a label. Raises
-    the client's errors.
+    Raises ArchiveDamaged if the archive, by its last look, lacks `of`: no archive would fit such a label. Raises the
+    client's errors.
     """
     if not archive.digest_of(of.number):
         place = archive.place

@@ -39,9 +39,9 @@ header: Final = origin.header
 
 
 class TransportClosed(ConnectionClosedError, RuntimeError):
-    """The connection's transport is closed, which the client has not read yet; nothing was sent.
+    """The connection's transport is closed, which the client has not noticed yet; nothing was sent.
 
-    uvloop raises RuntimeError for it. The library's own tasks end by that, and callers know ConnectionClosedError.
+    Replaces uvloop's RuntimeError. It is one, too: the library's own tasks end by that. Callers expect the other base.
     """
 
 
@@ -82,7 +82,7 @@ class MessageParser(parser.Parser):
             await super().parse()
 
     async def _parse_other(self, line: bytes) -> None:
-        """Take a line that begins no message, or does so in another form than the server's."""
+        """Take a line that `_message_line` cannot read: errors go to the client's `_process_err`, else to `super`."""
         if (error := parser.ERR_RE.match(line)) is not None:
             await self.nc._process_err((error[1] or b"").decode(errors="backslashreplace"))
         else:
@@ -90,9 +90,9 @@ class MessageParser(parser.Parser):
 
 
 def _message_line(line: bytes) -> tuple[int, bytes, bytes, int, int] | None:
-    """Return what the line before a message says: sid, subject, reply subject, and the bytes of headers and of all.
+    """Return what the line before a message says: sid, subject, reply subject, size of headers, size of all (bytes).
 
-    None for another line, and for one that is not as the server writes it.
+    `all`: headers and body. None: the line begins no message, or is not written as the server does it.
     """
     kind, *words = line.split(b" ")
     if kind == b"MSG":
@@ -173,7 +173,7 @@ class BrokerClient(Client):
             raise ConnectionClosedError from error
 
     async def _flush_pending(self, force_flush: bool = False) -> None:
-        """Write what is pending. The library wakes a task for that, which then writes in another turn of the loop."""
+        """Write at once what is pending: the library would wake a task, which writes later. Raises TransportClosed."""
         if force_flush:
             await super()._flush_pending(force_flush=True)
         elif self._pending and self.is_connected and self._transport is not None:
@@ -191,19 +191,19 @@ class BrokerClient(Client):
             raise TransportClosed from error
 
     async def _process_ping(self) -> None:
-        """Answer the server's ping. If that fails, go on: an exception would end reading, which has to find the end."""
+        """Answer the server's ping. Pass over TransportClosed: the reading goes on and finds the connection's end."""
         with contextlib.suppress(TransportClosed):
             await super()._process_ping()
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
-        """Close, and say so. The library would first write what is pending, and say nothing if that fails."""
+        """Write what is pending, then close and call the callbacks: the library calls none if that write fails."""
         with contextlib.suppress(TransportClosed):
             await self._flush_pending()
         self._pending, self._pending_data_size = [], 0
         await super()._close(status, do_cbs)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        """Look at the server's greeting before anything is sent. The library goes on in plaintext without TLS there."""
+        """Raise BrokerMisconfigured before anything is sent, if `needs_tls` and the server's greeting offers no TLS."""
         if initial_connection and self.needs_tls:
             if not (info.get("tls_required") or info.get("tls_available")):
                 raise BrokerMisconfigured(
@@ -214,7 +214,7 @@ class BrokerClient(Client):
         await super()._process_info(info, initial_connection)
 
     async def _process_err(self, err_msg: str) -> None:
-        """Report a denial with its subject as the server wrote it; all else as the library does, lower-cased."""
+        """Report a denial to `error_cb`, with its subject as the server wrote it; leave all else to the library."""
         lower = err_msg.lower()
         if parser.PERMISSIONS_ERR not in lower:
             await super()._process_err(lower)

@@ -47,12 +47,13 @@ async def connect(
 ) -> AsyncIterator[Connected]:
     """Connect a new `client` to the broker under this name, yield it with its `lost` event, and close it at the end.
 
-    With `inboxes` below INBOXES, its user may be one that hears no answers to others.
+    `inboxes`: what the subjects begin with on which the client gets answers. If it is below INBOXES, permissions can
+    keep the client's user from hearing the answers to other clients.
 
     Goes through the broker's servers once, in random order. The client never reconnects. `lost` is set when the
     connection is lost or closed, and when the broker denies what no session can do without; the client's `denied` has
-    it. Raises ConnectionLost if no server takes the connection, or `stopping` is set before; BrokerMisconfigured if
-    each server has a reason that only an operator can remove.
+    it. If no server takes the connection, raises BrokerMisconfigured if only an operator can remove each server's
+    reason; else ConnectionLost. Also raises ConnectionLost if `stopping` is set before it is connected.
     """
     lost = asyncio.Event()
     opened: list[BrokerClient] = []
@@ -73,7 +74,10 @@ async def _try_all(
     *,
     inboxes: str,
 ) -> None:
-    """Connect to one of the servers; the client that is connected is the last one in `opened`."""
+    """Connect to one of the servers; append each attempt's client to `opened`: the last one is the connected one.
+
+    Raises the error of `not_connected` if no server takes the connection.
+    """
     failed: list[tuple[BrokerUrl, Exception]] = []
     for server in random.sample(settings.brokers, len(settings.brokers)):
         # A server that wants TLS first says nothing before it, so it looks like one that hangs.
@@ -93,7 +97,7 @@ async def _try_all(
 async def _try(
     nc: BrokerClient, server: BrokerUrl, name: str, lost: asyncio.Event, *, tls_first: bool, inboxes: str
 ) -> Exception | None:
-    """Connect to this server; return None, or what prevents it: TimeoutError only if the server is there but silent."""
+    """Connect `nc` to this server; return None, or the error: TimeoutError only if the server is there but silent."""
     reported: list[Exception] = []
 
     async def on_closed() -> None:

@@ -47,7 +47,7 @@ def consumer_name(listener: str, fact: str | None) -> str:
 
 
 def consumer_names(listener: str, hears: Collection[str]) -> dict[str, str | None]:
-    """Return the names of a listener's consumers, each with the fact name it hears; without any, one for all messages.
+    """Return a listener's consumers: name → the fact name it hears. If `hears` is empty: one, which hears all (None).
 
     A consumer has at most one filter subject: with several, the broker would stall at each full block of messages.
     """
@@ -75,7 +75,7 @@ def consumer_config(
 
 
 def session_of(info: ConsumerInfo) -> str:
-    """Return the name of the session that last made or updated it, or what it was copied from; empty without one."""
+    """Return the name of the session that last made or updated the consumer; of a copy, its original. Empty if none."""
     return (info.config.metadata or {}).get(SESSION, "")
 
 
@@ -87,7 +87,7 @@ class ConsumerPlace(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Its name in its listener's own records: on EVENTS, the first generation, the consumer's name alone."""
+        """Its name in its listener's own records: `<name>` on EVENTS, `<name>@<n>` on the later generation n."""
         number = number_of(self.stream)
         return f"{self.name}@{number}" if number else self.name
 
@@ -95,7 +95,7 @@ class ConsumerPlace(NamedTuple):
 class AcknowledgedPosition(NamedTuple):
     """What a process knows of its acknowledgements to one consumer.
 
-    `session`: the name of the last of its sessions that reset the consumer.
+    `session`: the name of the process's last session that reset the consumer.
     """
 
     session: str
@@ -120,8 +120,8 @@ async def has_heard_all(
 ) -> bool:
     """Whether this consumer of a sealed generation has acknowledged all that it hears there, as far as is known.
 
-    The generation ends at `last_sequence`. False if the consumer is missing, has another filter, or has acknowledged
-    more than the stream has or `acknowledged` says (see `ensure_consumer`). Raises the client's errors.
+    The generation ends at `last_sequence`. Also false if the consumer is missing, has another filter, or has
+    acknowledged more than the stream has or `acknowledged` says (None: unknown). Raises the client's errors.
     """
     try:
         info = await js.consumer_info(place.stream, place.name)
@@ -148,15 +148,15 @@ async def ensure_consumer(
 ) -> int:
     """Make or update a durable consumer, and reset it: it delivers all unacknowledged messages right away.
 
-    `fact` is the name of the facts that it hears; None: every message. `last_sequence` is the stream's. After the
-    sequence `truncated_after`, if given, the stream may have other messages than those received. Redelivering is always
-    safe, skipping never is. So a consumer that has acknowledged more than a truncated stream has goes back to the
-    truncation, or to the stream's end. A consumer whose filter changed begins at the stream's beginning; one that was
-    missing, after `begin_after`, or after `last_sequence` if that is lower, whatever else is given.
+    `fact` is the name of the facts that it hears; None: every message. `last_sequence` is the stream's last one. After
+    the sequence `truncated_after` the stream may have other messages than those received: the consumer goes back there.
+    None: none was found; a consumer that has acknowledged more than the stream has goes back to the stream's end. One
+    whose filter changed begins at the stream's beginning. One that was missing begins after `begin_after`, or after
+    `last_sequence` if that is lower, whatever else is given.
 
     `acknowledged`: what this process has acknowledged; None: nothing is known yet. A consumer that is there begins
-    right after that at the latest: after a power cut the broker may have an older state of it, with more acknowledged.
-    `session` is the session's name. Returns the sequence after which the consumer delivers. Raises the client's errors.
+    right after that at the latest: after a power cut the broker may say that more is acknowledged. `session` is the
+    session's name. Returns the sequence after which the consumer delivers. Raises the client's errors.
     """
     stream, name = place
     wanted = consumer_config(name, fact, max_ack_pending, ack_wait_s, session=session)
@@ -177,7 +177,7 @@ async def ensure_consumer(
 
 
 def ack_floor(info: ConsumerInfo) -> int:
-    """Return the sequence up to which all that the consumer hears is acknowledged."""
+    """Return the sequence up to which all that the consumer hears is acknowledged; 0: nothing is."""
     return (info.ack_floor.stream_seq or 0) if info.ack_floor is not None else 0
 
 
@@ -224,7 +224,7 @@ def _restart_from(
 async def ensure_consumer_at(
     js: JetStreamContext, place: ConsumerPlace, fact: str | None, begin_at: int, *, session: str = ""
 ) -> None:
-    """Make or update a durable consumer, and reset it: it delivers from the sequence `begin_at` on, that one included.
+    """Make or update a read model's durable consumer, and reset it: it delivers from the sequence `begin_at` on.
 
     It does so even if it has delivered these messages before. `fact` is the name of the facts that it hears; None:
     every message. `session`: as in `ensure_consumer`. Raises the client's errors.
@@ -245,5 +245,5 @@ async def all_consumers(js: JetStreamContext, stream: str) -> list[ConsumerInfo]
 
 
 def filter_subjects(config: ConsumerConfig) -> Sequence[str]:
-    """Return the subjects that a consumer hears, sorted; none: every message."""
+    """Return the subjects that a consumer hears, sorted; empty: it hears every message."""
     return sorted(config.filter_subjects or ([config.filter_subject] if config.filter_subject else []))

@@ -55,7 +55,7 @@ class ConsumerGone(ConsumerFailed):
 
 
 class BrokerMisconfigured(BrokerError):
-    """The broker's configuration (such as TLS, limits, permissions), NATS_URL or an unusable archive excludes the work.
+    """The broker's configuration (such as TLS, limits, permissions), NATS_URL or an unusable archive prevents the work.
 
     The message says what, and what to do. Usually no session can begin, or go on, before an operator has acted.
     """

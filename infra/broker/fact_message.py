@@ -10,9 +10,9 @@ _RESENT: Final = f"{RESENT}: true\r\n"
 
 
 def message_of(stored: Notification, reply: str, begin: str = "", resent: bool = False) -> Outgoing:
-    """Return the record's message, with this reply subject. `begin`: what its subject begins with; see `prefix`.
+    """Return the record's message, with this reply subject. `begin`: what `prefix` says of the generation it is for.
 
-    `resent`: whether the stream had lost it, and has later ones.
+    `resent`: whether the stream had lost the record's fact and has later facts of the service; a header says so.
     """
     position, stream, version, name, body = stored
     named = header_value(stream)
@@ -25,10 +25,10 @@ def message_of(stored: Notification, reply: str, begin: str = "", resent: bool =
 
 
 def subject_of(record: Notification) -> str:
-    """Return the subject that the record's message has in the stream."""
+    """Return the subject that the record's message has in the stream: without a `begin`."""
     return subject(record.topic, record.state, record.originator_id)
 
 
 def id_of(record: Notification) -> str:
-    """Return the id with which a relay publishes the record."""
+    """Return the `Nats-Msg-Id` with which a relay publishes the record."""
     return message_id(record.originator_id, record.originator_version)

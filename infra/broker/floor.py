@@ -1,9 +1,10 @@
 """What the proven archive has, so that it need not be published or made again, whatever the broker lost.
 
 The archive's manifests say it (`infra.archive`). In a folder they are looked at each time: that costs a listing. Those
-of a bucket are read when they are first needed, and later only if a missing generation or a label says that it has more
-than is known, or no stream is there: it may be away while services run. What is known stays true, since manifests are
-never changed, and only become more. `check_archive` also reads messages: see `infra.broker.archive_label.check`.
+of a bucket are read when they are first needed. Later they are read only if a missing generation or a label says that
+the bucket has more than is known, or no stream is there: a bucket may be away while services run. What is known stays
+true, since manifests are never changed, and only become more. `check_archive` also reads messages: see
+`infra.broker.archive_label.check`.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from infra.settings import Settings
 
 
 def archived_log(settings: Settings, service: str) -> ArchivedLog:
-    """Return what the archive has of the service's log: nothing up to `until` is published again.
+    """Return what the archive has of the service's log: the relay publishes nothing up to its `until` again.
 
     Raises ArchiveUnusable if the archive cannot be used.
     """
@@ -34,7 +35,7 @@ def archived_log(settings: Settings, service: str) -> ArchivedLog:
 
 
 def first_kept(settings: Settings) -> int:
-    """Return the number of the generation after the last archived one: only earlier ones may be gone.
+    """Return the number of the generation after the last archived one: only earlier ones may be gone. 0: none may.
 
     Raises ArchiveUnusable if the archive cannot be used.
     """
@@ -43,19 +44,19 @@ def first_kept(settings: Settings) -> int:
 
 
 async def check_archive(nc: BrokerClient, settings: Settings, infos: Sequence[StreamInfo]) -> None:
-    """Have all known that the archive has before these generations, which are all that the broker has.
+    """Look at the archive if it may have more than is known, and compare it with these generations' labels.
 
-    Raises ArchiveUnusable if the archive cannot be used, or is not the one that these generations know; the
-    client's errors.
+    `infos` are those of all generations that the broker has, the oldest first. Raises ArchiveUnusable if the archive
+    cannot be used, or is not the one that these generations know; the client's errors.
     """
     with _translated():
         await look_if_behind(nc, archive_of(settings), infos)
 
 
 async def look_if_behind(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo]) -> None:
-    """Look at the archive, unless all is known that it has before these generations; compare it with their labels.
+    """Look at the archive if it may have more than is known, and compare it with these generations' labels.
 
-    Raises ArchiveDamaged; the client's errors.
+    `infos`: see `check_archive`. Raises ArchiveDamaged as `archive_label.check` does; the client's errors.
     """
     if not archive.place.near and not (archive.has_looked and infos and _is_known(archive, infos)):
         await asyncio.to_thread(archive.look)
@@ -68,9 +69,10 @@ def _is_known(archive: Archive, infos: Sequence[StreamInfo]) -> bool:
 
 
 async def is_archived(settings: Settings, number: int) -> bool:
-    """Return whether a generation that the broker has not any more, or any later one, is archived.
+    """Return whether the generation with this number, or any later one, is archived.
 
-    Raises ArchiveUnusable if the archive cannot be used.
+    The broker no longer has that generation: so a bucket that is not known to have it is read again. Raises
+    ArchiveUnusable if the archive cannot be used.
     """
     archive = archive_of(settings)
     with _translated():
@@ -80,7 +82,7 @@ async def is_archived(settings: Settings, number: int) -> bool:
 
 
 def archive_of(settings: Settings) -> Archive:
-    """Return the archive of these settings; of equal ones, the same."""
+    """Return the archive that these settings name; the same object each time."""
     return _of(ArchiveSettings(**{name: getattr(settings, name) for name in ArchiveSettings.__struct_fields__}))
 
 

@@ -28,7 +28,7 @@ DAY_S: Final = 86_400.0
 
 
 def bytes_per_s(infos: Sequence[StreamInfo], now: datetime) -> float:
-    """Return at what rate these generations, the oldest first, grow: over all of them, or in the newest, if more."""
+    """Return the mean growth of these generations, the oldest first: of all, or of the newest, whichever is higher."""
     whole = sum(info.state.bytes for info in infos)
     return max(whole / _age_s(infos[0], now), infos[-1].state.bytes / _age_s(infos[-1], now))
 
@@ -39,7 +39,7 @@ def _age_s(info: StreamInfo, now: datetime) -> float:
 
 
 def _unsealed(infos: Sequence[StreamInfo], now: datetime) -> str | None:
-    """Return a warning if generations are not sealed long after the newest was made; None if not."""
+    """Return a warning if older generations are not sealed UNSEALED_S after the newest was made; None if they are."""
     newest, left = infos[-1], [str(info.config.name) for info in infos[:-1] if not info.config.sealed]
     age_s = 0.0 if newest.created is None else (now - newest.created).total_seconds()
     if not left or age_s < UNSEALED_S:
@@ -53,7 +53,7 @@ def _unsealed(infos: Sequence[StreamInfo], now: datetime) -> str | None:
 def forecast(infos: Sequence[StreamInfo], settings: Settings, now: datetime) -> list[str]:
     """Return warnings, with the next step: the broker's room is used up within WARNED_DAYS; the keeper's work is late.
 
-    `infos` are those of the generations, the oldest first.
+    Empty if there is nothing to warn of. `infos` are those of the generations, the oldest first.
     """
     rate = bytes_per_s(infos, now)
     newest = infos[-1]

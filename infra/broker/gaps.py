@@ -30,7 +30,8 @@ class Gap(NamedTuple):
 async def find_gaps(service: str, store: EventStore, leaders: Sequence[Leader], floor: int, acked: int) -> list[Gap]:
     """Return what the generations lack of the log after the position `floor`, up to `acked` (included).
 
-    A hole in the middle of a generation is not found: see `holes`.
+    `leaders` are those of the generations, the oldest first. The archive has what is up to `floor`. A hole in the
+    middle of a generation is not looked for: see `holes`. Raises StoreError, LeaderUnavailable, the client's errors.
     """
     reached = floor
     for leader in leaders:
@@ -45,7 +46,10 @@ async def find_gaps(service: str, store: EventStore, leaders: Sequence[Leader], 
 
 
 async def _newest(leader: Leader, subject: str) -> int:
-    """Return the highest position among the generation's last facts; 0 without one."""
+    """Return the highest position on this subject at the generation's end; 0 without a fact there.
+
+    Facts that filled a gap (`resent`) say nothing of the end: this reads back until a list has one that filled none.
+    """
     newest = 0
     async for facts in leader.read_back(subject):
         newest = max([newest, *(one.position for one in facts)])
@@ -55,7 +59,10 @@ async def _newest(leader: Leader, subject: str) -> int:
 
 
 async def find_missing(service: str, store: EventStore, leaders: Sequence[Leader], floor: int, acked: int) -> list[Gap]:
-    """Read all of the service's facts; return the gaps among the positions after `floor`, up to `acked` (included)."""
+    """Read all of the service's facts; return the gaps among the positions after `floor`, up to `acked` (included).
+
+    Raises StoreError, LeaderUnavailable, the client's errors.
+    """
     logger.warning("the stream lost facts: reading which ones it has", service=service, after=floor, until=acked)
     found = bytearray(acked - floor)
     async for facts in read_on(leaders, f"{service}.>"):
@@ -72,7 +79,7 @@ async def find_missing(service: str, store: EventStore, leaders: Sequence[Leader
 
 
 def as_gaps(positions: Iterable[int]) -> list[Gap]:
-    """Return the gaps that these rising positions are."""
+    """Join these positions, rising and all lost, to gaps."""
     return [Gap(first - 1, last) for first, last in runs(positions)]
 
 
@@ -88,7 +95,7 @@ async def _goes_on(store: EventStore, leader: Leader, reached: int) -> bool:
 
 
 def not_stored(records: list[Notification], stored: Stored) -> list[Notification]:
-    """Return the records that are not among the facts `stored`, with the same id and body."""
+    """Return the records for which `stored` has no fact at their position with the same id and body."""
     if not stored:
         return records
     return [record for record in records if (id_of(record), record.state) not in stored.get(record.position, ())]

@@ -88,7 +88,7 @@ class Generations:
     """What a session knows of the generations; `look` finds what has changed."""
 
     def __init__(self, nc: BrokerClient, settings: Settings, infos: Sequence[StreamInfo]) -> None:
-        """`infos` has one for each generation, the oldest first, of this connection."""
+        """`infos` has one for each generation, the oldest first, as this connection got them."""
         self._nc = nc
         self._settings = settings
         self._looks = 0
@@ -97,7 +97,7 @@ class Generations:
 
     @property
     def newest(self) -> StreamInfo:
-        """The generation with the highest number, as the last look found it."""
+        """The info of the generation with the highest number, as the last look found it."""
         return self.infos[-1]
 
     @property
@@ -116,7 +116,7 @@ class Generations:
         return [str(info.config.name) for info in reversed(self.infos)]
 
     async def look(self, js: JetStreamContext, answer_s: float = CONNECT_TIMEOUT_S) -> list[StreamInfo]:
-        """Look what has changed, and return the generations that were made since the last look.
+        """Look what has changed, and return the generations that were made since the last look; forget archived ones.
 
         A sealed one takes nothing more, so only one of these is asked each time, in turns. The broker has `answer_s`
         seconds for the streams' names, and the timeout of `js` for the rest. Raises ConnectionLost if one was replaced,
@@ -145,7 +145,10 @@ class Generations:
         return made
 
     async def _same(self, js: JetStreamContext, known: StreamInfo, number: int) -> list[StreamInfo]:
-        """Return the generation's info; nothing if it was archived since its name was told."""
+        """Return the generation's present info; an empty list if it has left the broker for the archive.
+
+        Raises the errors of `look` for a generation that is gone or replaced.
+        """
         try:
             info = await js.stream_info(str(known.config.name))
         except NotFoundError:

@@ -1,8 +1,8 @@
 """Finds the facts of a service that a generation of the stream has lost before its last message.
 
-A broker that is killed, and whose machine then loses power, may lose the end of one file of messages though the next
-file was written: what the killed process wrote last was not synced by the one after it. The sequences of lost messages
-then have none, while later ones do. Such a hole may be further back than the relay's window.
+A broker that is killed and started again may lose messages if its machine then loses power: the end of one file, though
+the next file was written. For the new process does not sync what the killed one wrote last. The lost sequences then
+have no message, while later ones do. Such a hole may be further back than the relay's window.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -45,7 +45,7 @@ async def lost_in_holes(
 
 
 async def _near(found: AsyncIterator[list[Published]], window: int, above: int = 0) -> set[int]:
-    """Return the positions of the first `window` of these facts whose position is above this one, or some more.
+    """Return the positions of those of the facts `found` that are above `above`: the first `window`, or some more.
 
     Facts that were published again may be on both sides of a hole, so the nearest one alone tells nothing.
     """

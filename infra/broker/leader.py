@@ -121,7 +121,7 @@ class Leader:
         return found or await _answered(self.name, stored_message(self._nc, self.name, sequence))
 
     async def _direct(self, request: Mapping[str, Any] | str) -> StoredMessage | None:
-        """Make a direct get of one message; None unless it is what the leader has: of no mirror and no earlier stream.
+        """Make a direct get of one message; None if there is none, or it may be a mirror's or an earlier stream's.
 
         Raises TimeoutError, the client's errors.
         """
@@ -136,8 +136,8 @@ class Leader:
     async def holes(self) -> list[tuple[int, int]]:
         """Return the stretches of sequences that have no message, each as its first and last, in rising order.
 
-        Nothing is ever deleted from the stream, so the broker has lost what was there. Its beginning counts, its end
-        does not.
+        Nothing is ever deleted from the stream, so the broker has lost what was there. Sequences before the stream's
+        first message count, those after its last do not.
         """
         state = self._info.state
         missing = (

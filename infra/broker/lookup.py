@@ -97,10 +97,10 @@ async def latest_messages(
     """Return the last message that a service published on each of these subjects, if there is one, by sequence.
 
     Foreign messages are passed over. At most MOST_FACTS subjects, no wildcards. `streams` are the generations, the
-    newest first; all are asked at the same time. One request each (`multi_last` of the server's direct get), but up to
-    TRIES if a mirror answers or the generation is empty, and more if a foreign message is the last of its subject. Each
-    generation takes one more until the connection knows its first message. Raises HistoryUnavailable, after a second at
-    the latest.
+    newest first; all are asked at the same time. Each takes one request (`multi_last` of the server's direct get), but
+    up to TRIES if a mirror answers or the generation is empty. It takes more if a foreign message is the last of its
+    subject, and one more until the connection knows its first message. Raises HistoryUnavailable, after a second at the
+    latest.
     """
     return await _last_ones(nc, subjects, streams, _is_services)
 
@@ -127,9 +127,9 @@ async def _last_ones(
 async def _last_that(
     nc: BrokerClient, stream: str, subject: str, fits: Callable[[StoredMessage], bool]
 ) -> StoredMessage | None:
-    """Return the last message of this subject that fits, however many after it do not.
+    """Return the last message of this subject that fits, however many after it do not; None if none fits.
 
-    The stream has messages of this subject. Raises as `_ask`.
+    The stream must have messages of this subject. Raises as `_ask`.
     """
     last, first = None, 1
     while True:
@@ -143,7 +143,8 @@ async def _last_that(
 async def _latest(nc: BrokerClient, stream: str, subjects: Sequence[str]) -> list[StoredMessage]:
     """Return the last message of each of these subjects in a generation.
 
-    Also asked for is a subject that the generation has for sure: an answer without any message is then not its own.
+    Asks also for a subject that the generation has for sure: an answer without any message is then not the generation's
+    own. Raises as `_ask`, and HistoryUnavailable if the answer is not whole.
     """
     wanted, sure = set(subjects), await _sure_subject(nc, stream)
     found, more = await _ask(nc, stream, {"multi_last": sorted(wanted | sure)}, may_have_none=not sure)
@@ -153,9 +154,11 @@ async def _latest(nc: BrokerClient, stream: str, subjects: Sequence[str]) -> lis
 
 
 async def _sure_subject(nc: BrokerClient, stream: str) -> set[str]:
-    """Return the subject of a generation's first message; nothing if it is empty, a mirror answers, or it is odd.
+    """Return the subject of a generation's first message, as a set of one; else an empty set.
 
-    A connection asks until it is known: nothing is ever deleted from a generation. Raises as `direct`.
+    Empty if the generation is, a mirror answers, or the subject has other characters than ASCII letters, digits, `_`,
+    `.` and `-`. A connection asks until the subject is known, and remembers it: nothing is ever deleted from a
+    generation. Raises as `direct`.
     """
     known = _sure_subjects.setdefault(nc, {})
     if stream not in known:
@@ -205,9 +208,10 @@ async def _ask(
 ) -> tuple[list[StoredMessage], int]:
     """Make a direct get for all messages that it finds; return them, none of a mirror, and how many more there are.
 
-    If a mirror answers, the request is made again: TRIES times in all at most. An answer without messages does not say
-    who gave it. With `may_have_none` it counts the last time. Raises HistoryUnavailable if only mirrors answer, or the
-    server refuses; TimeoutError, the client's errors.
+    One answer has at most MOST_FACTS + 1 messages. If a mirror answers, or without messages, which does not say who
+    answered, the request is made again: TRIES times in all at most. With `may_have_none`, the last answer counts though
+    it has no messages. Raises HistoryUnavailable if no answer counts, or the server refuses; TimeoutError, the client's
+    errors.
     """
     for _ in range(TRIES):
         answer = await direct(nc, stream, {**request, "batch": MOST_FACTS + 1})

@@ -43,8 +43,8 @@ async def publish_probes(
 
     Nothing is stored. A denial comes before the answer to the caller's next request. `facts`: the beginnings of their
     subjects, up to the fact's name; None: no probe of facts and dead letters, since everybody who subscribes to their
-    subjects gets it. The probe of acknowledging names no delivery, so it acknowledges none; the one of pulling
-    has no inbox, so nothing is delivered. Raises the client's errors.
+    subjects gets such a probe. The probe of acknowledging names no delivery, so it acknowledges none; the one of
+    pulling has no inbox, so nothing is delivered. Raises the client's errors.
     """
     stored = () if facts is None else (*facts, f"dead.{listener}")
     probes: list[Outgoing] = [

@@ -24,14 +24,14 @@ class Predecessor(NamedTuple):
     """The sequence up to which it had acknowledged all of them."""
 
     def begin_after(self, place: ConsumerPlace, fact: str | None) -> int:
-        """Return the sequence after which this consumer begins, which hears `fact`; 0: at its stream's beginning."""
+        """Return the sequence after which the successor at `place`, which hears `fact`, begins; 0: at the beginning."""
         return self.acknowledged if place.stream == EVENTS and fact in self.heard else 0
 
 
 async def find_predecessor(js: JetStreamContext, listener: str) -> Predecessor | None:
     """Return the consumer that the version before had for this listener. Raises the client's errors.
 
-    None if there is none, or if the consumer of that name hears every message: such consumers exist in this version.
+    None if there is none, or if the consumer named `listener` hears every message: this version has such consumers.
     Make the listener's own consumers; then call `remove_predecessor`.
     """
     try:

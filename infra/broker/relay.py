@@ -101,7 +101,7 @@ class Relay:
 
     @property
     def stalled(self) -> bool:
-        """Whether no acknowledgement came for `stalled_after_s` while facts were in flight."""
+        """Whether facts are in flight now, and none was acknowledged for the last `stalled_after_s` seconds."""
         return self._without_ack_s > self._stalled_after_s
 
     @property
@@ -121,14 +121,14 @@ class Relay:
 
     @property
     def acked(self) -> int:
-        """The position up to which, by the broker's answers, the log is published but for gaps; later facts may be."""
+        """Up to here, by the broker's answers, the log is published but for `gaps`; later positions may be, too."""
         return self._main.acked
 
     async def find_resume_position(self, leaders: Sequence[Leader], archived: ArchivedLog = NOT_ARCHIVED) -> None:
         """Find in the stream what `run` has to send. Call it before the session consumes or publishes anything.
 
         `leaders` are those of the generations that are not archived, the oldest first. Nothing up to `archived.until`
-        is published. Raises what the function of this name raises, such as LogLost.
+        is published. Raises what `infra.broker.resume.find_resume_position` raises, such as LogLost.
         """
         resumed = await find_resume_position(self._service, self._store, leaders, self._span, archived)
         self._publish_into(leaders[-1])
@@ -167,7 +167,7 @@ class Relay:
                 await self._wait()
 
     async def _publish(self, unsent: list[Notification], resent: bool = False) -> None:
-        """Send these records. Await acknowledgements only at a full window or new generation, and for FactTooLarge."""
+        """Send these records; await acknowledgements only at a full window, a new generation or a too large record."""
         while unsent:
             if self._window.empty:
                 self._last_ack = self._loop.time()  # no acknowledgement was due until now
@@ -221,7 +221,7 @@ class Relay:
             raise RelayFailed(f"no acknowledgement from the broker for {self._ack_timeout_s} s. {UNACKNOWLEDGED}")
 
     def _admitted(self, unsent: list[Notification]) -> list[Notification]:
-        """Take as many of the first unsent records as window and broker take, maybe none; mark and return them."""
+        """Return as many of the first records as window and broker take, maybe none; count them as sent from now on."""
         for n, stored in enumerate(unsent):
             if not self._window.admits(stored.position) or len(stored.state) > self._max_body:
                 return unsent[:n]

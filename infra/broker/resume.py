@@ -94,7 +94,7 @@ class _Found:
         self._last: Published | None = None
 
     def add(self, facts: Sequence[Published]) -> None:
-        """Add the facts before those that were added."""
+        """Add the facts, in stream order, that come in the stream before all that were added until now."""
         for fact in reversed(facts):
             self._last = self._last or fact
             if fact.resent and fact.position <= self.newest - self._window:
@@ -106,12 +106,12 @@ class _Found:
 
     @property
     def ends_resent(self) -> bool:
-        """Whether the stream's last fact filled a gap; older code did not mark those."""
+        """Whether the stream's last fact filled a gap: by its mark, or, as older code set none, by its low position."""
         return self._last is not None and (self._last.resent or self._last.position <= self.newest - self._window)
 
 
 async def _has(store: EventStore, stored: Stored, newest: int) -> bool:
-    """Whether the log has one of the facts that were found at this position. Raises StoreError."""
+    """Whether the log has, at the position `newest`, one of the facts `stored` there. Raises StoreError."""
     # Another process, against the rule, may have recorded and published since: without this its records are not found.
     await store.max_notification_id()
     records = await store.select_notifications(newest - 1, 1)
@@ -169,10 +169,10 @@ async def _read_until_whole(
 
 
 async def _whole_until(service: str, store: EventStore, found: _Found, window: int) -> int:
-    """Return the position up to which the stream has the log: before the first of the last `window` not found.
+    """Return the position up to which the stream has the log: before the first that is missing, or the highest found.
 
-    Facts in flight leave no hole further back. Raises LogLost if the log lacks the fact with the highest position
-    found; StoreError.
+    Only the last `window` positions are looked at: facts in flight leave no hole further back. Raises LogLost if
+    the log lacks the fact with the highest position found; StoreError.
     """
     newest = found.newest
     if not await _has(store, found.stored, newest):

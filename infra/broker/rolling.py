@@ -35,9 +35,10 @@ SPARE_BYTES: Final = 1 << 20
 
 
 def due(newest: StreamInfo, settings: Settings, now: datetime, *, limit: float = 0.5) -> str | None:
-    """Return why the newest generation should have a successor, in words; None if it should not. An empty one never.
+    """Return why the newest generation should have a successor, in words; None if it should not, as while it is empty.
 
-    It should by the settings, and once it has so large a part as `limit` of its own limit.
+    It should from the settings' number of messages, bytes or age on. It also should once it fills the part `limit` (0
+    to 1) of its own `max_bytes`.
     """
     state, most_bytes = newest.state, settings.events_roll_bytes
     if (most := newest.config.max_bytes or 0) > 0:
@@ -53,7 +54,7 @@ def due(newest: StreamInfo, settings: Settings, now: datetime, *, limit: float =
 
 
 def overdue(newest: StreamInfo, settings: Settings, now: datetime) -> str | None:
-    """Return a warning if the newest generation should have had a successor long ago; None if not."""
+    """Return a warning if the newest generation, unsealed, has OVERDUE times what makes it `due`; None if not."""
     later = replace_settings(
         settings,
         events_roll_messages=int(OVERDUE * settings.events_roll_messages),
@@ -83,7 +84,7 @@ async def roll(nc: BrokerClient, js: JetStreamContext, settings: Settings, why: 
 async def copy_consumers(js: JetStreamContext, old: StreamInfo, new: StreamInfo) -> None:
     """Make in `new` the durable consumers of listeners that `old` has and `new` lacks. Raises the client's errors.
 
-    The listeners make them, too. But a service that is away has them now: so it does not look as if it had heard all.
+    The listeners make them, too. Those of a service that is away are made here, so that what it has not heard shows.
     """
     there = {info.name for info in await all_consumers(js, str(new.config.name))}
     for info in await all_consumers(js, str(old.config.name)):
@@ -94,12 +95,12 @@ async def copy_consumers(js: JetStreamContext, old: StreamInfo, new: StreamInfo)
 
 
 def _is_a_listeners(config: ConsumerConfig) -> bool:
-    """Whether it is like a listener's consumer of this version: durable, cumulative, one filter subject or none."""
+    """Whether it is like a listener's consumer: durable, acknowledged cumulatively, one filter subject or none."""
     return bool(config.durable_name) and config.ack_policy == AckPolicy.ALL and not config.filter_subjects
 
 
 class Sealing:
-    """Seals generations that have a successor, once nothing has come for `quiet_s` seconds. Remembers what it saw."""
+    """Seals generations that have a successor, once nothing has come for `quiet_s` seconds; remembers what it saw."""
 
     def __init__(self, quiet_s: float = QUIET_S) -> None:
         self._quiet_s = quiet_s
@@ -130,7 +131,7 @@ class Sealing:
 
 
 async def _shrink(js: JetStreamContext, info: StreamInfo) -> None:
-    """Lower a sealed generation's limit to SPARE_BYTES above its size, if it is higher. Raises the client's errors."""
+    """Lower a sealed generation's `max_bytes` to SPARE_BYTES above its size, if higher. Raises the client's errors."""
     wanted = info.state.bytes + SPARE_BYTES
     if info.config.sealed and (info.config.max_bytes or 0) > wanted:
         info.config.max_bytes = wanted

@@ -1,4 +1,4 @@
-"""Reads and deletes messages that a stream has stored. As anybody may have written them, nothing in them is parsed.
+"""Reads and deletes a stream's messages. As anybody may have written them, neither headers nor body are parsed.
 
 nats-py's `get_msg` parses a message's headers as an e-mail's. It returns objects in place of text that is not ASCII,
 and raises RecursionError for nested parts.
@@ -152,9 +152,9 @@ async def _ask(nc: BrokerClient, stream: str, wanted: dict[str, Any]) -> StoredM
 async def direct(nc: BrokerClient, stream: str, request: Mapping[str, Any] | str) -> DirectAnswer:
     """Ask any server that has a copy of the stream for messages of it. `request` is as JetStream's API has it.
 
-    A `request` that is a subject, wildcards allowed, asks for the last message there. A copy may lag the leader, and a
-    mirror may lack messages or have others: the caller must compare. Raises TimeoutError if ANSWER_S seconds pass
-    without a message or the answer's end; the client's errors.
+    A `request` that is a subject, wildcards allowed, asks for the last message there. One without `batch` asks for a
+    single message. A copy may lag the leader, and a mirror may lack messages or have others: the caller must compare.
+    Raises TimeoutError if ANSWER_S seconds pass without a message or the answer's end; the client's errors.
     """
     last_on = f".{request}" if isinstance(request, str) else ""
     body = b"" if isinstance(request, str) else msgspec.json.encode(request)
@@ -187,8 +187,8 @@ async def direct(nc: BrokerClient, stream: str, request: Mapping[str, Any] | str
 def _direct(body: bytes, head: bytes) -> tuple[StoredMessage, str] | None:
     """Return the message that a server answered directly, and the stream that it is in; None for the server's status.
 
-    The message's own headers come first, and may have any names. If no empty line ends them, the server's begin without
-    a new line.
+    In `head`, the message's own headers come first, under any names; those of the server follow. If no empty line ends
+    the message's own, the server's follow on the same line.
     """
     own, servers, added = head.rpartition(_SERVERS_OWN)
     if not servers:

@@ -188,7 +188,7 @@ def is_full(info: StreamInfo) -> bool:
 
 
 def full(info: StreamInfo) -> str:
-    """Return what an operator has to know of a stream that `is_full`."""
+    """Return in words that the stream is full, and what an operator has to do. Call it if `is_full`."""
     name = info.config.name
     return (
         f"the stream {name} is full: make the next generation (just stream roll; just stream keeper does so in time), "

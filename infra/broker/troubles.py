@@ -46,7 +46,7 @@ _DENIED: Final = re.compile(r"(?i)permissions violation for (publish|subscriptio
 
 
 def denied_subject(error: Exception) -> str | None:
-    """Return what the broker denied, such as `publish to $JS.ACK.…`; None for another error."""
+    """Return what the broker denied by this error, such as `publish to $JS.ACK.…`; None if it is no denial."""
     found = _DENIED.search(str(error))
     return None if found is None else f"{found[1].lower().replace('subscription', 'subscribe')} to {found[2]}"
 

@@ -26,7 +26,7 @@ class Backlog:
         """How many deliveries were of messages that this process had received before."""
 
     def looked(self, info: ConsumerInfo) -> None:
-        """Take what the broker says about the consumer now."""
+        """Take what the broker says about the consumer now; note the time in `received` if nothing waits."""
         self.pending, self.unacknowledged = info.num_pending or 0, info.num_ack_pending or 0
         if not (self.pending or self.unacknowledged):
             self._received.level_s = time()

@@ -54,7 +54,7 @@ class DurableConsumer:
         """`received` gets the positions of handled deliveries. A request asks for `pull_batch` messages, 2 or more.
 
         `session` is the name of the session that the consumer was reset for. `failed` is called with the error if the
-        session must end; it calls `stop`.
+        session must end, and has to call this consumer's `stop`.
         """
         self.place = place
         self.name, self.durable = place.key, place.name
@@ -87,7 +87,7 @@ class DurableConsumer:
         """In words, that the consumer is paused, and what to do; None if it is not."""
 
     async def run(self) -> None:
-        """Pull, hand over and acknowledge until `stop`; once `retired`, only wait for it.
+        """Pull, hand over and acknowledge until `stop` is called; once `retired`, only wait for that call.
 
         Raises ConsumerFailed if the broker is silent; the client's errors.
         """
@@ -106,16 +106,16 @@ class DurableConsumer:
 
     @property
     def idle(self) -> bool:
-        """Whether the last look found nothing to be delivered or acknowledged, and nothing was delivered since."""
+        """Whether the last look found nothing to be delivered or acknowledged and no pause, and nothing came since."""
         waits = self.backlog.pending or self.backlog.unacknowledged or self.paused
         return self._looked_at == self._last_delivery and not waits
 
     async def look(self, js: JetStreamContext, *, sealed: bool = False) -> None:
         """Ask the broker about the consumer, and keep in `paused` whether it is paused.
 
-        If its generation is `sealed` and nothing is left there, it is retired: it asks for nothing more. Raises
-        ConsumerFailed if an acknowledgement jams it, another session has it now, or somebody reset it after it was
-        retired; the client's errors, such as for a consumer that is gone.
+        If its generation is `sealed` and nothing is left there, this sets `retired`: it then asks for nothing more.
+        Raises ConsumerFailed if an acknowledgement jams the consumer, another session has it now, or somebody reset it
+        after it was retired; the client's errors, such as for a consumer that is gone.
         """
         before = self.acknowledged
         info = await js.consumer_info(*self.place)

@@ -142,9 +142,9 @@ class ConsumerSession:
     async def look(self, js: JetStreamContext, sealed: Collection[str] = ()) -> None:
         """Ask the broker about each consumer, and about one retired one, in turns.
 
-        Of a generation that is not sealed idle ones are asked about in one of IDLE_LOOKS. `sealed`: the names of the
-        generations that are sealed. A retired consumer of another one has left the broker with it. Raises the errors of
-        `DurableConsumer.look`.
+        An idle consumer of an unsealed generation is asked about in one of IDLE_LOOKS looks. `sealed`: the names of the
+        sealed generations. A retired consumer elsewhere is not asked about: its generation has left the broker. Raises
+        the errors of `DurableConsumer.look`.
         """
         retired = [consumer for consumer in self.consumers if consumer.retired and consumer.place.stream in sealed]
         one = retired[self._looks % len(retired) :][:1] if retired else []
@@ -160,9 +160,10 @@ class ConsumerSession:
                     raise
 
     async def finish(self, drained: Awaitable[None]) -> None:
-        """Take no more deliveries, await `drained` (the handler has recorded those taken), and acknowledge them.
+        """Take no more deliveries, await `drained`, and acknowledge what is handled.
 
-        Those that wait in the retry queue, and all after them, stay unacknowledged. Raises the client's errors.
+        `drained` ends once the handler has recorded all that it was handed. Deliveries in the retry queue, and those
+        after them, stay unacknowledged. Raises the client's errors.
         """
         self._finishing = True
         for consumer in self.consumers:
@@ -178,7 +179,7 @@ class ConsumerSession:
         self.retry_queue.close()
 
     def failed(self, error: Exception) -> None:
-        """End the session with this error, unless it has one: `run` raises it."""
+        """End the session; `run` raises this error, or the one with which this was called first."""
         self._error = self._error or error
         for consumer in self.consumers:
             consumer.stop()

@@ -24,7 +24,7 @@ ERRORS: Final = (
 
 
 def kind_of(error: Exception | None) -> str:
-    """Return the kind in ERRORS of the error that made a dead letter; None: its message was not tried."""
+    """Return the kind in ERRORS of the error that made a dead letter; for None, `waits`: its message was not tried."""
     name = "waits" if error is None else type(error).__name__
     return name if name in ERRORS else "other"
 
@@ -62,7 +62,7 @@ class DeadLetter(NamedTuple):
 
     @property
     def delivery(self) -> Delivery:
-        """What is kept of the original message, to be handled again; it cannot be acknowledged.
+        """What is kept of the original message, to be handled again; it has no `ack_subject` any more.
 
         Its body is empty if this dead letter comes from a list: `DeadLetters.load` adds the body.
         """

@@ -89,7 +89,7 @@ class DeadLetters:
         return list(self._by_key)
 
     async def open(self, nc: BrokerClient) -> None:
-        """Make DEAD if it is missing, or let it answer direct gets, and read the listener's dead letters from it.
+        """Make DEAD if it is missing, set its `allow_direct` if unset, and read the listener's dead letters from it.
 
         Recent dead letters of this process that DEAD no longer has are written again. Raises StreamMisconfigured as
         `check` does; ConsumerFailed if the stream refuses one of those; the client's errors.
@@ -137,9 +137,9 @@ class DeadLetters:
     async def add(self, delivery: Delivery, error: Exception | None, attempts: int) -> None:
         """Store the message as a dead letter in DEAD; returns once the broker has it.
 
-        No effect if the key has a dead letter that is this message (`same_as`). `attempts` counts the failed attempts.
-        `error` may be None only if the key has dead letters: the message then was not tried, and waits for them. Raises
-        ConsumerFailed if the broker refuses it; the client's errors.
+        No effect if a dead letter of the key has the message's stream position, or both its id and its body. `attempts`
+        counts the failed attempts. `error` may be None only if the key has dead letters: the message then was not
+        tried, and waits for them. Raises ConsumerFailed if the broker refuses it; the client's errors.
         """
         ahead = self.of(delivery.key)
         for dead_letter in ahead:
@@ -163,9 +163,9 @@ class DeadLetters:
         self.added[kind_of(error)] += 1
 
     async def _keeps(self, listed: DeadLetter, delivery: Delivery) -> bool:
-        """Whether this dead letter keeps the message: that of its position, or one of its id with the same body.
+        """Whether `listed`, of the same id or position, keeps this message: by the position, or else by the body.
 
-        Anybody may publish a message with the id that a fact will have. Raises the client's errors.
+        The id alone says nothing: anybody may publish a message with the id of a fact. Raises the client's errors.
         """
         if listed.origin == delivery.position:
             return True
@@ -202,7 +202,7 @@ class DeadLetters:
         """Read a listed dead letter again from DEAD, with body and stack. Raises the client's errors.
 
         None if DEAD no longer has it; then it is taken off the list, too. If another one has its sequence now, the
-        broker has lost it, and the next session writes it again.
+        broker has lost it: also None, and the next session writes it again if it was added recently.
         """
         message = await self._at(dead_letter.sequence)
         if message is None:
@@ -228,7 +228,7 @@ class DeadLetters:
         self._forget(dead_letter)
 
     async def note_redrive(self, key: str, failed: DeadLetter | None, error: str, reason: str) -> None:
-        """Note in DEAD that a dead letter of this key was redriven in vain; None: forget what is noted of the key."""
+        """Note in DEAD that `failed`, of this key, was redriven in vain; None: delete the key's note (RedriveNote)."""
         assert self._nc is not None, "before any session"
         note = failed and RedriveNote(failed.sequence, 1, self._clock(), reason, error)
         await put_note(self._nc, self._stream, f"{PREFIX}.{self._consumer}.{key}", note)

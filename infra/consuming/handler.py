@@ -14,7 +14,7 @@ class Handler(Protocol):
     def handle(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
         """Queue a delivery, and return at once. Its result goes to `acknowledger` later.
 
-        One call of `acknowledger.handled` reports a delivery and all before it, except those that wait.
+        One call of `acknowledger.handled` reports a delivery and all before it, except those in the retry queue.
         """
 
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:

@@ -1,7 +1,7 @@
-"""What is known of a dead letter's redrives: a message of DEAD beside it, so it outlives processes.
+"""The note of a dead letter's redrives in vain: a message of DEAD beside the dead letter, so it outlives processes.
 
-Its subject is the dead letter's with `.redriven` behind it. A key has one at most: it is replaced, and deleted with the
-last dead letter of the key. No service reads it for its work.
+The note's subject is the dead letter's with `.redriven` behind it. A key has one note at most: each redrive in vain
+replaces it, and it is deleted with the last dead letter of the key. No service reads it for its work.
 """
 
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ ALL_NOTES: Final = f"{PREFIX}.*.*{SUFFIX}"
 
 
 class RedriveNote(msgspec.Struct, frozen=True):
-    """A dead letter, given by its sequence of DEAD, was redriven in vain so many `times`.
+    """The dead letter at this sequence of DEAD was redriven in vain so many `times`.
 
-    `at` (UTC), `reason` and `error` are those of the last time. A reason is empty if nobody gave one.
+    `at` (UTC), `reason` (the operator's) and `error` are those of the last time. `reason` is empty if none was given.
     """
 
     letter: int
@@ -42,7 +42,7 @@ _decode: Final = msgspec.json.Decoder(RedriveNote).decode
 
 
 def note_in(message: StoredMessage) -> RedriveNote | None:
-    """Return the note that a message of DEAD holds; None if it holds a dead letter. Never raises."""
+    """Return the note that a message of DEAD holds; None if it holds a dead letter or is unreadable. Never raises."""
     if not message.subject.endswith(SUFFIX):
         return None
     with suppress(msgspec.DecodeError, RecursionError):
@@ -51,10 +51,10 @@ def note_in(message: StoredMessage) -> RedriveNote | None:
 
 
 async def put_note(nc: BrokerClient, js: JetStreamContext, subject: str, note: RedriveNote | None) -> None:
-    """Keep this note of the dead letters under a subject in place of the one before; None: keep none.
+    """Keep this note of the dead letters under a subject in place of the note before; None: keep none.
 
-    If the one before is of the same dead letter, its times are added. If the broker does not take it, the log says so:
-    the redrive itself is done.
+    If the note before is of the same dead letter, its `times` are added. If the broker does not take the note, this
+    logs a warning and raises nothing: the redrive itself is done.
     """
     try:
         await _put(nc, js, subject + SUFFIX, note)
@@ -76,5 +76,5 @@ async def _put(nc: BrokerClient, js: JetStreamContext, subject: str, note: Redri
 
 
 def by_letter(notes: Sequence[RedriveNote]) -> dict[int, RedriveNote]:
-    """Return the notes by the dead letters that they are of."""
+    """Return the notes by the sequence in DEAD of the dead letter that each is of."""
     return {note.letter: note for note in notes}

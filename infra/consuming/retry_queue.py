@@ -61,7 +61,7 @@ class RetryQueue:
         failed: Callable[[Exception], None],
         pauses_s: tuple[float, ...] = PAUSES_S,
     ) -> None:
-        """`failed` is called with the error if the session must end. `pauses_s`: seconds before further attempts."""
+        """`failed` is called with the error if the session must end. `pauses_s`: seconds before each retry."""
         self._handler = handler
         self._dead_letters = dead_letters
         self._failed = failed

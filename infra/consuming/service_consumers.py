@@ -41,7 +41,7 @@ class ServiceConsumers:
                 self._acknowledged[one.place] = AcknowledgedPosition(session.name, one.acknowledged, confirmed)
 
     def remember_ends(self, leaders: Sequence[Leader]) -> None:
-        """Remember where the streams end, until their consumers are reset. Call it when a session begins."""
+        """Remember the lowest ends seen of the streams until their consumers are reset. Call it as a session begins."""
         for leader in leaders:
             self._lowest_ends[leader.name] = self._lowest_end(leader)
 
@@ -76,8 +76,8 @@ class ServiceConsumers:
     ) -> None:
         """Make the consumers of one generation deliver to the session what is not acknowledged, and add them to it.
 
-        Those of a sealed generation that have certainly acknowledged all are not reset. Raises LeaderUnavailable, the
-        client's errors.
+        If the stream was truncated, they go back to the truncation. Those of a sealed generation that have certainly
+        acknowledged all are not reset. Raises LeaderUnavailable, the client's errors.
         """
         limits, last = self._limits, self._lowest_end(leader)
         places = {ConsumerPlace(leader.name, name): fact for name, fact in self._names.items()}

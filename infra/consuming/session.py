@@ -188,7 +188,7 @@ class Broker:
         looking = nc.jetstream(timeout=LOOK_ANSWER_S)
 
         async def made(info: StreamInfo) -> None:
-            """Hear the new generation, and publish into it what is not sent yet."""
+            """Let the service hear the new generation, and the relay publish into it what is not sent yet."""
             its = leader(info)
             await self._consumers.add_generation(looking, its, consumer, sealed=False)
             relay.move_to(its)

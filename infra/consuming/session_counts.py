@@ -7,7 +7,7 @@ from infra.consuming.consumer import DurableConsumer
 
 
 class SessionCounts:
-    """Adds up the sessions of one service or read model, the present one included when it is asked."""
+    """Adds up the past sessions of one service or read model; the caller passes in what the present one adds."""
 
     def __init__(self) -> None:
         self.outcomes = {"ended": 0, "lost": 0, "failed": 0}
@@ -24,17 +24,17 @@ class SessionCounts:
         self._redelivered = self.redelivered(consumers)
 
     def denials(self, denied: Sequence[str]) -> Mapping[str, int]:
-        """Return how many requests to publish and to subscribe the broker has denied, each once in a session.
+        """Return how many requests the broker has denied, by `publish` and `subscribe`, each once in a session.
 
-        `denied`: what it has denied the present session.
+        `denied`: what the broker has denied the present session, as in `BrokerClient.denied`.
         """
         kinds = [one.partition(" ")[0] for one in denied]
         return {kind: count + kinds.count(kind) for kind, count in self._denials.items()}
 
     def redelivered(self, consumers: Iterable[DurableConsumer]) -> Counter[str]:
-        """Return, by the consumer's name, how many deliveries were of messages that came before, in all generations.
+        """Return, by the consumer's name at the broker, how many deliveries were of messages received before.
 
-        `consumers`: those of the present session.
+        The generations are added up. `consumers`: those of the present session.
         """
         found = Counter(self._redelivered)
         for consumer in consumers:

@@ -30,7 +30,7 @@ def read(nc: BrokerClient, subject: str, *, whole: bool = True) -> AsyncGenerato
 
 
 def read_notes(nc: BrokerClient) -> AsyncGenerator[RedriveNote, None]:
-    """Yield what is known of redrives, as `read` does of dead letters."""
+    """Yield the notes of redrives that DEAD has, of all listeners, by sequence. Without a stream DEAD, none."""
     return _read(nc, ALL_NOTES, note_in)
 
 
@@ -39,7 +39,7 @@ def _letter(message: StoredMessage, *, whole: bool) -> DeadLetter | None:
 
 
 async def _read(nc: BrokerClient, subject: str, parse: Callable[[StoredMessage], T | None]) -> AsyncGenerator[T, None]:
-    """Yield what `parse` makes of the messages under this subject, without None."""
+    """Yield what `parse` makes of each message under this subject, by sequence; skip those of which it makes None."""
     try:
         last = await last_message(nc, DEAD, subject)
     except NotFoundError:
@@ -63,7 +63,7 @@ async def _read(nc: BrokerClient, subject: str, parse: Callable[[StoredMessage],
 async def _in_batches(
     nc: BrokerClient, subject: str, last: int, count: int, parse: Callable[[StoredMessage], T | None]
 ) -> list[T | None] | None:
-    """Read the messages up to the sequence `last`; None if a mirror answers, or fewer than `count` come in time."""
+    """Return the parsed messages up to the sequence `last`; None if a mirror answers, or fewer than `count` come."""
     found: list[T | None] = []
     reached = 0
     while reached < last:

@@ -25,8 +25,8 @@ class Connection(NamedTuple):
 class Session(NamedTuple):
     """What a session runs: its consumers, and `tasks` beside them. The session ends with the first of them that ends.
 
-    `made` is called with each generation that was made since the session began. `facts`: the names of the facts that it
-    publishes.
+    `made` is called with each generation that is made while the session runs. `facts`: the names of the facts that the
+    session publishes; empty for a read model.
     """
 
     consumer: ConsumerSession

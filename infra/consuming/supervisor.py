@@ -96,7 +96,7 @@ class Supervisor:
 
     @property
     def trouble(self) -> str | None:
-        """Why not everything is consumed, in words; None if there is a session and no consumer is paused."""
+        """Why nothing, or not everything, is consumed, in words; None: there is a session, with no consumer paused."""
         if self._current is None or self._lost.is_set():
             return f"no session with the broker: {self.reason}"
         return self._current[1].paused
@@ -108,7 +108,7 @@ class Supervisor:
 
     @property
     def denied(self) -> Sequence[str]:
-        """What the broker has denied this session, such as `publish to $JS.API.…`, though it can do without."""
+        """What the broker denied the present session, such as `publish to $JS.API.…`: things it can do without."""
         return () if self._current is None else self._current[0].denied
 
     async def run(self) -> None:
@@ -178,7 +178,7 @@ class Supervisor:
                 self.counts.add_redelivered(consumer.consumers)
 
     async def _watch(self, nc: BrokerClient, js: JetStreamContext, session: Session, generations: Generations) -> None:
-        """Look after each pause of LOOK_EVERY_S seconds; never returns, but raises what a look raises."""
+        """Look at generations and consumers, LOOK_EVERY_S seconds before each look. Ends only by a look's error."""
         for number in itertools.count(1):
             await asyncio.sleep(LOOK_EVERY_S)
             for made in await generations.look(js, LOOK_ANSWER_S):

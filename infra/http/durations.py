@@ -62,9 +62,9 @@ class RequestDurations:
         )
 
     def observe(self, scope: Mapping[str, Any], default_route: str) -> None:
-        """Count the request with this scope, which the app is done with; nothing if no answer was begun.
+        """Count and time the request with this ASGI scope, once the app is done with it.
 
-        `default_route` is its route unless the framework has found one.
+        Does nothing if no answer was begun. `default_route` is the request's route unless the framework has found one.
         """
         state = scope.get("state", {})
         status = state.get(STATUS)
@@ -78,7 +78,7 @@ class RequestDurations:
         seen.durations.observe(perf_counter() - state[BEGAN])
 
     def count(self, method: str, route: str, statuses: Collection[int]) -> int:
-        """Return how many requests of this method and route were answered with one of these statuses."""
+        """Return how many requests of this method and route got one of these statuses, since the process began."""
         return sum(self._seen[key].count for key in self._seen if key[:2] == (method, route) and key[2] in statuses)
 
     def _rejections(self) -> Mapping[Labels, float]:

@@ -31,7 +31,7 @@ UNSENT_BYTES: Final = 16 << 10  # of answers that the client has not taken; with
 class HttpConnection(asyncio.BufferedProtocol):
     """Reads requests from one connection and has them answered in their order.
 
-    While a request is answered, at most READ_BYTES bytes more are read: TCP holds a client that does not read its answers.
+    While a request is answered, at most READ_BYTES bytes more are read; then TCP holds the client back.
     """
 
     def __init__(

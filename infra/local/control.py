@@ -178,7 +178,7 @@ def is_running(env: Mapping[str, str]) -> bool:
 
 @contextlib.contextmanager
 def _short(path: Path) -> Iterator[str]:
-    """Yield a name of this path that fits into an address.
+    """Yield a name of this path that is short enough for the address of a Unix socket.
 
     Raises OSError if the folder of a long one is missing, or the system has no short name for it.
     """

@@ -101,7 +101,7 @@ class WatchedProcess:
 
 
 def stop(processes: Collection[WatchedProcess]) -> None:
-    """Ask these processes to end, and wait for them; kill what has not ended after STOP_TIMEOUT_S."""
+    """Send SIGTERM to these processes and wait; send SIGKILL to those that run after STOP_TIMEOUT_S seconds."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         for process in processes:
             process.send(number)

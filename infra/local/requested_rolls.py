@@ -75,7 +75,11 @@ class RequestedRolls:
         return port_holder(name, self._env)
 
     def restart(self, name: str) -> Process:
-        """See RollingSystem. A process that has not ended within STOP_TIMEOUT_S is killed."""
+        """End the process `name` in good order, start it again, and return the new process.
+
+        One that has not ended after STOP_TIMEOUT_S seconds is killed; one that does not run is started. Raises
+        StartFailed if the new one cannot be started, or the old one does not end.
+        """
         started: Future[Process] = Future()
         for killed in (False, True):
             self._report(RestartRequested(name, started, killed))

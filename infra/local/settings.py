@@ -29,7 +29,7 @@ def without_blanks(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def load_bundled_broker(env: Mapping[str, str], ports: Mapping[str, int] | None = None) -> BundledBrokerSettings:
-    """Read and check the settings of the bundled broker. `ports`: those of the services, by the variable's name.
+    """Read and check the settings of the bundled broker. `ports`: those of other processes, by the variable's name.
 
     Raises SettingsError for an invalid value, and for a port that is given twice.
     """

@@ -43,7 +43,7 @@ class Children:
         self._guard: Guard | None = None
 
     def start(self) -> None:
-        """Start all processes. Raises StartFailed, SettingsError; then call `close`, which kills those already started."""
+        """Start all processes. Raises StartFailed, SettingsError; then call `close`, which kills those it started."""
         with _told():
             pipes = {name: self._pipe(name) for name in self._names}
             self._guard = Guard(list(self._outputs.values()))

@@ -53,14 +53,14 @@ SAME_AS: Final = {
 
 
 def shows_damage(error: BaseException) -> bool:
-    """Whether SQLite found the file malformed, or no database. All other errors, such as of a full disk: False."""
+    """Whether this error says that SQLite found the file malformed, or no database. A full disk, for example: False."""
     return type(error) is sqlite3.DatabaseError
 
 
 def next_step(error: BaseException, if_damaged: str) -> str:
     """Return what an operator has to do after this error at a file, as a sentence without its full stop.
 
-    `if_damaged` unless the error says that the file's content is not the cause.
+    That is `if_damaged` unless the error says that the file's content is not the cause.
     """
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
@@ -74,7 +74,7 @@ def is_damage(error: BaseException) -> bool:
 
 
 def rebuild(service: str) -> str:
-    """Return the way out of a store that is damaged, as a sentence without its full stop."""
+    """Return what an operator does about a damaged store of `service`, as a sentence without its full stop."""
     return (
         f"If it is damaged: stop {service}_svc, rebuild the store from the stream (just rebuild {service}; "
         "--lose-damaged if the old file cannot be read), start it, then just audit"

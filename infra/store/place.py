@@ -1,4 +1,4 @@
-"""Sees that a store's files were deleted, replaced or overwritten while it is open: what it then records would be lost.
+"""Finds out that the files of an open store were deleted, replaced or overwritten: new records would be lost.
 
 An open file stays usable after it was deleted. So a commit would succeed, and nobody would ever find its records.
 """
@@ -93,7 +93,7 @@ class StoreFiles:
         return found.st_dev, found.st_ino, found.st_mtime_ns
 
     def glance(self, folder: Entries | None) -> bool:
-        """Return whether the files are in place, as `look` does; look only if an entry of their folder may be another.
+        """Return whether the files are in place, as `look` does; call `look` only if their folder may have changed.
 
         `folder` is what `entries` returned after the commit. If it is as at the last look that found no fault, and not
         None, there is no look, and a file that was overwritten in its place goes unnoticed.
@@ -150,7 +150,7 @@ class StoreFiles:
         self.refuse(f"{self._path} was overwritten under the running service")
 
     def judge(self, error: BaseException) -> None:
-        """If this error of a write shows that the file is damaged, set `trouble`, and raise StoreSetupError."""
+        """Set `trouble` and raise StoreSetupError if this error of a write shows that the file is damaged."""
         if shows_damage(error):
             if self.trouble is None:
                 self.refuse(f"{self._path} is damaged: {error}")

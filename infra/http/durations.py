@@ -2,8 +2,9 @@
 
 The number of series is bounded, whatever clients send. A route for clients has series of its own for the statuses that
 say how the service did: 2xx, 409 and 5xx. Its other statuses, and what goes beyond MOST_OWN, are counted under the
-route `other` by their class, such as `4xx`, but 503 as `503`; a request for which no route was found or sought, under
-`unmatched`. Routes of operators and probes have no series: they would hide in the rates how clients are served.
+route `other` by their class, such as `4xx`, but 503 as `503`. A request for which no route was found or sought is
+counted under `unmatched`, by the same classes. Routes of operators and probes have no series: in the rates they would
+hide how clients are served.
 """
 
 from collections.abc import Collection, Mapping

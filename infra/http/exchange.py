@@ -109,8 +109,8 @@ class Exchange:
         """Wait until the client takes what was written before, then take the head of the answer or a part of its body.
 
         Does nothing if the connection is lost. Raises RuntimeError for a message at the wrong time, or for what no
-        client could read; KeyError for a status that HTTPStatus does not have; ValueError for a Content-Length that is
-        no number.
+        client could read. Raises KeyError for a status that HTTPStatus does not have, and ValueError for a
+        Content-Length that is no number.
         """
         if not self._connection.writable.is_set() and not self.disconnected:
             await self._connection.writable.wait()

@@ -32,7 +32,7 @@ class RepeatedParameters:
     parameter is covered without being named here.
 
     Also refuses a path in another spelling (`//ops/views`, `/%6fps/views`, `/ops/views/`), which a proxy may have taken
-    for another path; and a whole number of the query in another spelling (`2e1`, not `20`).
+    for another path. Also refuses a whole number of the query in another spelling (`2e1`, not `20`).
     """
 
     def __init__(self, app: Litestar) -> None:

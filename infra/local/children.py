@@ -27,7 +27,7 @@ SELF: Final = "up"
 class Children:
     """Runs those of the broker, the services, the keeper and the dashboard that are in `names`, as child processes.
 
-    `env` is their environment. `report` gets each line that they print, and their ends, in threads of their own. This
+    `env` is their environment. `report` gets each line that they print and the end of each, in other threads. This
     process holds the sockets on which the services and the dashboard listen, so that nobody is refused while one is
     started again. The socket of one that has ended for good is closed, so that it can be started elsewhere.
     """

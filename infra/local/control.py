@@ -1,6 +1,6 @@
 """How `just roll` talks to the `just up` of its DATA_DIR: by a Unix socket there, which the owner alone can use.
 
-A program sends one line, its request. It is answered with lines of JSON: what happens, and last how it ended.
+A program sends one line, its request. The answer is lines of JSON: what happens, and last how the request ended.
 """
 
 import contextlib

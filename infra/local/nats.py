@@ -2,7 +2,7 @@
 
 Other modules start that server as a child process by `run_nats`, `start_nats` or `launch_nats`. nats-server itself
 lets two servers work on one folder, and each destroys what the other one wrote. So a server is started with the lock of
-its folder, and holds it as long as it lives, also when the process that started it is gone.
+its folder, and holds the lock as long as it lives. It does so also when the process that started it is gone.
 """
 
 import contextlib

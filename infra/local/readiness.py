@@ -52,7 +52,7 @@ def why_not_ready(url: str, pid: int | None = None, path: str = READY) -> str | 
 
 
 def process_at(url: str) -> int | None:
-    """Return the id of the process that answers at this base URL as a ready service does; None if it is not told.
+    """Return the id of the process that answers at this base URL as a ready service does; None: no answer names it.
 
     Blocks. Another program may listen there: whatever it answers, this raises nothing.
     """

@@ -17,7 +17,7 @@ from infra.local.rolling import RollStopped, roll
 class RequestedRolls:
     """Rolls the services when another program asks for it, one roll at a time. A RollingSystem.
 
-    It runs in the threads of the requests: what it wants done to a process it puts into the queue of `just up`.
+    A roll runs in the thread of its request. What it wants done to a process it puts into the queue of `just up`.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class RequestedRolls:
         """`env`: the system's environment. `urls`, `dashboard`: see RollingSystem. `once_ready`: the services that have
         been ready since the start.
 
-        `report` takes what has to be done.
+        `report` puts an occurrence into the queue of `just up`.
         """
         self._children = children
         self._env = env

@@ -1,4 +1,4 @@
-"""Restarts the services of `just up` one after another, each only while all others are ready; then what is beside."""
+"""Restarts the services of `just up` one after another, while all others are ready; then keeper and dashboard."""
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -35,7 +35,7 @@ class RollingSystem(Protocol):
         """Say in words who else has the port of a service that does not run, and how to end it; None: nobody has it."""
 
     def restart(self, name: str) -> Process:
-        """End this process in good order, start it again, and return the new one. Raises StartFailed."""
+        """End the process `name` in good order, start it again, and return the new one. Raises StartFailed."""
 
 
 def roll(
@@ -44,8 +44,8 @@ def roll(
     """Restart all services, then the keeper, and the dashboard last; `say` is told what happens.
 
     A service that does not run comes first, then one that is not ready. One whose port somebody else has is left out:
-    RollStopped names it once all others are restarted. Raises RollStopped, too, if one does not come back ready within
-    `ready_s` seconds, if another is not ready, or if `unwanted` returns True before a service.
+    RollStopped names it once all others are restarted. Raises RollStopped, too, if a process does not come back within
+    `ready_s` seconds, or another service is not ready. `unwanted` is asked before each service: True stops the roll.
     """
     left, by_hand = list(system.urls), dict[str, str]()
     while left := _without_taken(system, left, by_hand, say):

@@ -1,4 +1,4 @@
-"""Settings of a whole system on one machine: those of the bundled broker, and that no port is given twice."""
+"""Checks the settings of a whole system on one machine: the bundled broker's, and that no port is given twice."""
 
 from collections.abc import Mapping
 from typing import Annotated

@@ -151,7 +151,7 @@ class Up:
             started.set_exception(StartFailed(str(error)))
 
     def _stop(self, code: int, why: str) -> int:
-        """Stop the services first, so that they can publish their recorded facts, then the broker.
+        """Stop all but the broker first, so that services can publish their recorded facts; then the broker.
 
         Kills what has not ended in time. Returns `code`, or EXIT_KILLED if Ctrl-C comes meanwhile.
         """

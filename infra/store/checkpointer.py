@@ -33,7 +33,7 @@ def is_affected(version: tuple[int, int, int]) -> bool:
 
 
 class Checkpointer:
-    """Moves the write-ahead log of `writer` into its file from time to time, and marks which log follows which file."""
+    """Moves the write-ahead log of `writer` into its file from time to time; notes there which log follows which."""
 
     def __init__(self, writer: aiosqlite.Connection, place: StoreFiles, pages: int = PAGES) -> None:
         self._writer = writer
@@ -92,7 +92,7 @@ class Checkpointer:
             self._pages = 0
 
     async def look(self) -> None:
-        """Look whether the store's files are in place and its own; if not, that becomes the place's trouble.
+        """Look whether the store's files are in place and its own; if they are not, the place gets `trouble`.
 
         Raises sqlite3.Error; StoreSetupError if another program goes on writing to the file.
         """

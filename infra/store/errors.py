@@ -24,9 +24,10 @@ Conflict = IntegrityError
 class StoreSetupError(StoreError):
     """The file of a store or read model cannot be used: it does not open, is not durable, or belongs to another log.
 
-    An open store raises this, too, once it knows that its file is damaged, deleted, replaced or overwritten: it records
-    and decides nothing more, but its log can still be read. It also raises this while another program writes to its
-    file; that may pass. Damage that a read meets is a plain StoreError. The message says which file, and why.
+    An open store raises this, too, once it knows that its file is damaged, deleted, replaced or overwritten. The store
+    then records and decides nothing more, but its log can still be read. An open store also raises this while another
+    program writes to its file; that may pass. Damage that a read meets is a plain StoreError. The message says which
+    file, and why.
     """
 
 

@@ -31,7 +31,7 @@ INSERT: Final = "INSERT OR IGNORE INTO identity VALUES (1, ?, ?, ?, ?, '')"
 
 
 class Identity(NamedTuple):
-    """The row of the table `identity`; see the module."""
+    """The row of the table `identity`: the ids of store and write-ahead log, and what the module says of the others."""
 
     store: str
     service: str
@@ -98,8 +98,9 @@ def known_id(path: Path, service: str) -> str:
 def examine(path: Path, service: str) -> Examined:
     """Prove that the store in `path` may be opened, without changing it. `service`: whose it must be; empty: anybody's.
 
-    A missing file may be made if it left no trace. Raises StoreSetupError if it left its id or its log, or if the file
-    is unreadable, another store's or another service's, or has a write-ahead log that is not its own; OSError.
+    A missing file may be made if it left no trace. Raises StoreSetupError if a missing file left its id or its log.
+    Raises it, too, if the file is unreadable, is another store's or another service's, or has a write-ahead log that is
+    not its own. Raises OSError.
     """
     known = known_id(path, service) if service else ""
     wal, _ = companions(path)

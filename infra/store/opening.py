@@ -109,10 +109,10 @@ async def _check_whole(path: Path, place: StoreFiles) -> None:
 
 
 async def damage(path: Path, check: str = "quick_check") -> list[str]:
-    """Read the whole file on a connection of its own; return its first 10 faults in words. Raises sqlite3.Error.
+    """Read the whole file on a connection of its own; return its first 10 faults in words, or an empty list.
 
     `check` is SQLite's pragma: `integrity_check` also compares each index with its table, and takes several times
-    longer.
+    longer. Raises sqlite3.Error.
     """
     async with connect_read_only(path) as own:
         try:

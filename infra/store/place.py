@@ -80,9 +80,10 @@ class StoreFiles:
             raise StoreSetupError(self.trouble)
 
     def entries(self) -> Entries | None:
-        """Return the Entries of the store's folder; None if it is missing, or they were changed in the last 0.1 s.
+        """Return device, inode and time of the last change of the store's folder.
 
-        Called after an append, in the connection's thread; it costs one call of `stat`.
+        None: the folder is missing, or changed in the last 0.1 s. Called after an append, in the connection's thread;
+        costs one call of `stat`.
         """
         try:
             found = os.stat(self._parent)  # noqa: PTH116 - for each commit, and Path.stat takes half as long again
@@ -95,8 +96,8 @@ class StoreFiles:
     def glance(self, folder: Entries | None) -> bool:
         """Return whether the files are in place, as `look` does; call `look` only if their folder may have changed.
 
-        `folder` is what `entries` returned after the commit. If it is as at the last look that found no fault, and not
-        None, there is no look, and a file that was overwritten in its place goes unnoticed.
+        `folder` is what `entries` returned after the commit. There is no look if `folder` is not None and the same as
+        at the last look without a fault. Then a file that was overwritten in its place goes unnoticed.
         """
         if self.trouble is None and folder is not None and folder == self._folder:
             return True

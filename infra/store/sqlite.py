@@ -1,8 +1,8 @@
 """The embedded event store: one SQLite file per service, with the table of the `eventsourcing` library's own recorder.
 
-An append of up to MAX_ROWS_PER_INSERT records is one multi-row INSERT: a single statement is a transaction of
-its own, so a canceled or concurrent caller can't tear it. `synchronous=FULL` makes each commit wait for the
-disk; NORMAL loses commits in a power cut.
+An append of up to MAX_ROWS_PER_INSERT records is one multi-row INSERT. A single statement is a transaction of its own,
+so a canceled or concurrent caller can't tear it. `synchronous=FULL` makes each commit wait for the disk; NORMAL loses
+commits in a power cut.
 """
 
 import json

@@ -45,7 +45,7 @@ HEADERS: Final = {
 
 @dataclass
 class DocumentedAnswer(ResponseSpec):
-    """A documented answer. `headers`: their names, of HEADERS. `bodies`: examples by name."""
+    """A documented answer. `headers`: names of its headers, each a key of HEADERS. `bodies`: example bodies by name."""
 
     headers: tuple[str, ...] = ()
     bodies: Mapping[str, Struct] = field(default_factory=dict)
@@ -54,14 +54,15 @@ class DocumentedAnswer(ResponseSpec):
 def answer(
     status: int, body: type[Struct], description: str, *headers: str, bodies: Mapping[str, Struct] | None = None
 ) -> dict[int, ResponseSpec]:
-    """Document an answer besides the route's usual one. `headers` are names of HEADERS; `bodies`: examples by name."""
+    """Return the `responses` entry for an answer besides the usual one. `headers`, `bodies`: see DocumentedAnswer."""
     return {status: DocumentedAnswer(body, False, description, headers=headers, bodies=bodies or {})}
 
 
 def problems(*ones: int | Problem) -> dict[int, ResponseSpec]:
-    """Document the problems that a route may answer: statuses of GENERIC, or problems as the route raises them.
+    """Return the `responses` of a route, by status, for `ones`: the problems that the route may answer.
 
-    The status 503 also documents those of UNREADABLE; a problem with that status does not.
+    Each is a key of GENERIC, or a Problem as the route raises it. The key 503 also adds the problems of UNREADABLE; a
+    Problem with status 503 does not. Raises KeyError for a status that GENERIC does not have.
     """
     by_status: dict[int, list[Problem]] = {}
     for one in ones:

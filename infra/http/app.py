@@ -28,7 +28,7 @@ from infra.metrics import Metrics
 logger = structlog.get_logger()
 
 NOT_FOR_CLIENTS: Final = frozenset({"operators", "health"})
-"""Tags of the routes whose requests are measured together."""
+"""Tags of the routes, for operators and probes, whose requests have no series of durations."""
 
 
 @example(status="alive")
@@ -55,8 +55,8 @@ class Readiness(Struct):
 class App(Litestar):
     """A Litestar app that refuses requests by its OriginCheck and offers the others to the fast path of their route.
 
-    Before that, RepeatedParameters refuses a request that has a query parameter or a deciding header twice, or a whole
-    number of its query in another spelling (400), or its path in another spelling (404).
+    Before the OriginCheck, RepeatedParameters refuses a request that repeats a query parameter or a header of any route
+    (400). It also refuses a whole number of the query (400) or a path (404) in another spelling.
     Litestar handles the requests to routes without a fast path, and those that the fast path does not answer.
     """
 
@@ -67,8 +67,9 @@ class App(Litestar):
         durations: RequestDurations | None = None,
         **settings: Any,
     ) -> None:
-        """Take Litestar's arguments, and what measures the requests.
+        """Take Litestar's arguments (`args`, `settings`), the check of origins, and what measures the requests.
 
+        `origin_check` None: only loopback's names are allowed. `durations` None: the measurements are not exported.
         Raises FastPathRefused if a route's fast path would skip a part of the route.
         """
         super().__init__(*args, **settings)
@@ -148,9 +149,11 @@ def build_app(
     """Build a service's ASGI app: `routes`, `/healthz`, `/readyz`, and the OpenAPI document and page below `/schema`.
 
     `readiness` returns the reasons why the service is not ready; an empty list means that it is ready. `warnings`
-    returns what `/readyz` shows as warnings. The route calls `readiness`, then `warnings` if the service is ready.
-    `allowed_hosts` are names of the service besides loopback's (`OriginCheck`). `description`: what
-    the service does, for the OpenAPI document. `durations` measures the requests. Raises FastPathRefused.
+    returns what `/readyz` shows as warnings. `/readyz` calls `readiness`, then `warnings` if the service is ready.
+    `allowed_hosts` are names of the service besides loopback's (`OriginCheck`). `description`: what the service does,
+    for the OpenAPI document. `durations` measures the requests; None: the measurements are not exported.
+
+    Raises FastPathRefused if a route's fast path would skip a part of the route.
     """
 
     @get("/healthz", tags=["health"], summary="The process is alive and answers", sync_to_thread=False)

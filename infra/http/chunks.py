@@ -29,13 +29,19 @@ class ChunkedBody:
         self._searched = 0
 
     def take_from(self, buffer: bytearray) -> bytearray | None:
-        """Move what has come of the body out of `buffer`; return the body if it is complete. Raises Problem."""
+        """Move what has come of the body out of `buffer`. Return the body; None: more has to come.
+
+        Raises Problem if the body is malformed or too large.
+        """
         if not self._last:
             del buffer[: self._read_chunks(buffer)]
         return self._body if self._last and self._drop_trailers(buffer) else None
 
     def _read_chunks(self, buffer: bytearray) -> int:
-        """Take the chunks that have come, or what has come of the last of them; return how many bytes these are."""
+        """Add to the body the data that has come; return how many bytes of `buffer` were read. Removes none of them.
+
+        Raises Problem if a chunk is malformed, or the body too large.
+        """
         at = self._read_data(buffer, 0) if self._left else 0
         while not self._left and not self._last:
             size = CHUNK.match(buffer, at, at + MAX_CHUNK_LINE_BYTES)
@@ -67,7 +73,10 @@ class ChunkedBody:
         )
 
     def _read_data(self, buffer: bytearray, at: int) -> int:
-        """Take what has come of the present chunk, which goes on at `at`; return where what was not taken begins."""
+        """Add to the body what has come of the present chunk; return the index in `buffer` after what was read.
+
+        The rest of the chunk begins at the index `at`. Raises Problem if the chunk is longer than its size.
+        """
         data = buffer[at : at + self._left - 2]
         self._body += data
         self._left -= len(data)
@@ -100,7 +109,11 @@ class ChunkedBody:
 
 
 def _check_unfinished(buffer: bytearray, at: int) -> None:
-    """Check the line at `at` with which a chunk has to begin, and which is not there yet. Raises Problem."""
+    """Check the bytes at the index `at`, which are no whole size line of a chunk.
+
+    Raises Problem if they cannot become one: the line has ended, is too long, or has an LF without CR. Returns if more
+    has to come.
+    """
     if buffer.find(b"\r\n", at, at + MAX_CHUNK_LINE_BYTES) >= 0:
         raise malformed("a chunk of the body does not begin with its size in hexadecimal digits")
     if len(buffer) - at >= MAX_CHUNK_LINE_BYTES or buffer.find(b"\n", at) >= 0:

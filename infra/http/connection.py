@@ -31,7 +31,7 @@ UNSENT_BYTES: Final = 16 << 10  # of answers that the client has not taken; with
 class HttpConnection(asyncio.BufferedProtocol):
     """Reads requests from one connection and has them answered in their order.
 
-    While a request is answered, at most one buffer more is read: TCP holds a client that does not read its answers.
+    While a request is answered, at most READ_BYTES bytes more are read; then TCP holds the client back.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """Keep the connection open while a request waits for its answer: a client may close its side after asking."""
+        """Return True, so that answers can still be sent: a client may close its side first. False after a refusal."""
         self._ended = True
         if self._refused:
             return False
@@ -126,9 +126,9 @@ class HttpConnection(asyncio.BufferedProtocol):
     # Requests ---------------------------------------------------------------------------------------------------------
 
     def _advance(self) -> None:
-        """Begin the next request if it is complete. If not, wait for the rest, or end the connection if none can come.
+        """Begin the next request if it is complete. If not, wait for the rest, or close if none can come.
 
-        Also ends it if what has come is malformed. A request that is malformed or in part gets an answer first.
+        Also closes the connection if what has come is malformed. A malformed or unfinished request is answered first.
         """
         try:
             request = self._reader.next_request()
@@ -202,8 +202,8 @@ class HttpConnection(asyncio.BufferedProtocol):
     def _refuse(self, problem: Problem) -> None:
         """Answer with `problem` and close. All earlier requests have been answered.
 
-        What the client still sends is read and dropped for a while: otherwise the kernel would reset the connection,
-        and the client might never see the answer.
+        For LINGER_S seconds, what the client still sends is read and dropped. Otherwise the kernel would reset the
+        connection, and the client might never see the answer.
         """
         self._refused = True
         head, body = encode_problem(problem)
@@ -220,7 +220,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._limit.waits(self, LINGER_S)
 
     def expired(self) -> None:
-        """Close: the client has let its time pass. A request in part gets 408, unless earlier answers are not taken."""
+        """Close: the client's time has passed. An unfinished request gets 408 first, unless earlier answers wait."""
         if self._refused or not self.writable.is_set() or self._transport.is_closing():
             self._transport.abort()
         elif self._reader.begun:
@@ -233,9 +233,9 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def shutdown(self) -> None:
-        """Close after one more answer, or if no request comes within `last_request_s`. uvicorn calls this at its end.
+        """Close after the present or next answer, or after `last_request_s` without a whole request.
 
-        Closed at once, the connection would lose a request that the client has sent already.
+        uvicorn calls this when the server stops. Closed at once, a request that is on its way would be lost.
         """
         if self._exchange is not None:
             self._exchange.keep_alive = False

@@ -24,8 +24,8 @@ class ConnectionLimit:
 
     A connection waits for its client while it is idle, a request has begun but is not whole, or an answer is not taken.
     Each such wait has a deadline. When `max_connections` are open, a new one replaces the connection that has waited
-    longest. A request that is being answered is given up only if its client does not take the answer. If no other
-    connection waits, the new one is closed.
+    longest: that one is aborted. A request that is being answered is given up only if its client does not take the
+    answer. If no other connection waits, the new one is aborted.
     """
 
     def __init__(

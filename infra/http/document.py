@@ -57,7 +57,7 @@ def _handlers(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
 
 
 def _add_answers(operation: dict[str, Any], handler: HTTPRouteHandler) -> None:
-    """Document the answers with their headers and examples, also those that the app gives on every route."""
+    """Add to `operation` its answers with their headers and examples, also those that the app gives on every route."""
     answers = dict(handler.responses or {}) | ON_EVERY_ROUTE
     if "requestBody" in operation:
         answers = ON_ROUTES_WITH_A_BODY | answers
@@ -87,7 +87,7 @@ def _header(name: str) -> dict[str, Any]:
 
 
 def _bodies(handler: HTTPRouteHandler) -> Iterator[type[Struct]]:
-    """Yield the types of the handler's bodies, both ways."""
+    """Yield the types of the bodies that the handler takes and answers, problems included; one may come twice."""
     data, returned = handler.parsed_data_field, handler.parsed_return_field
     if data is not None:
         yield data.annotation
@@ -99,7 +99,10 @@ def _bodies(handler: HTTPRouteHandler) -> Iterator[type[Struct]]:
 
 
 def _schemas(bodies: set[type[Struct]]) -> dict[str, Any]:
-    """Make the schemas of these types and of all that they contain. What an answer always has is required."""
+    """Return the JSON schemas, by name, of these types and of all that they contain.
+
+    A field that an answer always has is required.
+    """
     ordered = sorted(bodies, key=lambda body: body.__name__)
     _, schemas = msgspec.json.schema_components(ordered, ref_template=REFERENCE)
     for name, kind in _contained(ordered).items():
@@ -125,7 +128,7 @@ def _contained(bodies: list[type[Struct]]) -> dict[str, type[Struct]]:
 
 
 def _add_examples(operation: dict[str, Any]) -> None:
-    """Give each body without an example the one of its type."""
+    """Give each body of `operation` that has no example the one of its type, if there is one."""
     examples = examples_by_name()
     for holder in (operation.get("requestBody", {}), *operation["responses"].values()):
         for content in holder.get("content", {}).values():
@@ -135,7 +138,7 @@ def _add_examples(operation: dict[str, Any]) -> None:
 
 
 def _parameter(parameter: dict[str, Any]) -> dict[str, Any]:
-    """Return a parameter without what a parameter cannot be: null. One that is not sent is absent."""
+    """Return a copy of the parameter whose schema has no null: a parameter that is not sent is absent, never null."""
     schema = dict(parameter["schema"])
     schema.pop("description", None)
     kinds = [kind for kind in schema.pop("oneOf", []) if kind != {"type": "null"}]
@@ -148,7 +151,7 @@ def _parameter(parameter: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tidy(value: Any) -> Any:
-    """Return a part of the document with ECMAScript's patterns, whole numbers as such, and without noise."""
+    """Return a copy of a part of the document: patterns as ECMAScript's, 1.0 as 1, and without the members of NOISE."""
     if isinstance(value, list):
         return [_tidy(one) for one in value]
     if isinstance(value, float) and value.is_integer():

@@ -2,8 +2,9 @@
 
 The number of series is bounded, whatever clients send. A route for clients has series of its own for the statuses that
 say how the service did: 2xx, 409 and 5xx. Its other statuses, and what goes beyond MOST_OWN, are counted under the
-route `other` by their class, such as `4xx`, but 503 as `503`; a request for which no route was found or sought, under
-`unmatched`. Routes of operators and probes have no series: they would hide in the rates how clients are served.
+route `other` by their class, such as `4xx`, but 503 as `503`. A request for which no route was found or sought is
+counted under `unmatched`, by the same classes. Routes of operators and probes have no series: in the rates they would
+hide how clients are served.
 """
 
 from collections.abc import Collection, Mapping
@@ -62,9 +63,9 @@ class RequestDurations:
         )
 
     def observe(self, scope: Mapping[str, Any], default_route: str) -> None:
-        """Count the request with this scope, which the app is done with; nothing if no answer was begun.
+        """Count and time the request with this ASGI scope, once the app is done with it.
 
-        `default_route` is its route unless the framework has found one.
+        Does nothing if no answer was begun. `default_route` is the request's route unless the framework has found one.
         """
         state = scope.get("state", {})
         status = state.get(STATUS)
@@ -78,7 +79,7 @@ class RequestDurations:
         seen.durations.observe(perf_counter() - state[BEGAN])
 
     def count(self, method: str, route: str, statuses: Collection[int]) -> int:
-        """Return how many requests of this method and route were answered with one of these statuses."""
+        """Return how many requests of this method and route got one of these statuses, since the process began."""
         return sum(self._seen[key].count for key in self._seen if key[:2] == (method, route) and key[2] in statuses)
 
     def _rejections(self) -> Mapping[Labels, float]:

@@ -62,7 +62,10 @@ class Exchange:
         self.complete = self.disconnected = False
 
     async def run(self, app: Any) -> None:
-        """Have the app answer. Its error is logged; unless all is written, it becomes a 500 or ends the answer."""
+        """Have `app` answer, and log its error; returning before the whole answer is an error, too.
+
+        If nothing of the answer is written, the error becomes a 500. If a part is written, the connection is closed.
+        """
         try:
             await app(self._scope, self.receive, self.send)
             if not (self.complete or self.disconnected):
@@ -90,7 +93,10 @@ class Exchange:
             self._over.set()
 
     async def receive(self) -> dict[str, Any]:
-        """Return the whole request; when called again, wait until the answer is complete or the connection is lost."""
+        """Return the whole request at the first call.
+
+        Later calls wait until the answer is complete or the connection is lost, and return `http.disconnect`.
+        """
         if not self._received:
             self._received = True
             return {"type": "http.request", "body": bytes(self._request.body), "more_body": False}
@@ -100,11 +106,11 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
-        """Take the head of the answer, or a part of its body, when the client takes what was written before.
+        """Wait until the client takes what was written before, then take the head of the answer or a part of its body.
 
         Does nothing if the connection is lost. Raises RuntimeError for a message at the wrong time, or for what no
-        client could read; KeyError for a status that HTTPStatus does not have; ValueError for a Content-Length that is
-        no number.
+        client could read. Raises KeyError for a status that HTTPStatus does not have, and ValueError for a
+        Content-Length that is no number.
         """
         if not self._connection.writable.is_set() and not self.disconnected:
             await self._connection.writable.wait()

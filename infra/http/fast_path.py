@@ -79,7 +79,7 @@ class FastPath:
     async def take(self, scope: HTTPScope, receive: Receive, send: Send) -> list[Any] | None:
         """Answer the request and return None; or answer nothing and return the ASGI messages received so far.
 
-        The second is for a request that is too large or not well-formed: Litestar then answers, reading by `replay`.
+        It returns messages if the request is too large or not well-formed: Litestar then answers, reading by `replay`.
         The list may be empty. An error of the HeaderCheck or the handler is answered here, by the app's exception
         handlers.
         """
@@ -114,7 +114,7 @@ class FastPath:
     def _parameters(self, scope: HTTPScope) -> dict[str, Any] | None:
         """Return the header values by the names of the handler's parameters; a missing header is None.
 
-        Returns None, not a dict, if a header is repeated or does not match its pattern.
+        Returns None, not a dict, if such a header is repeated or does not match its pattern.
         """
         parameters: dict[str, Any] = self._missing.copy()
         for name, value in scope["headers"]:
@@ -143,7 +143,7 @@ class FastPath:
 
 
 def _is_plain(response: Response[Any]) -> bool:
-    """Whether it has nothing but what a fast path sends by itself: content, media type, headers and status."""
+    """Whether the response has only what a fast path sends by itself: content, media type, headers and status."""
     more = response.background or response.cookies or response.response_type_encoders
     return type(response) is Response and not more
 

@@ -85,7 +85,10 @@ class RequestReader:
         self._buffer += data
 
     def next_request(self) -> HttpRequest | None:
-        """Return the next request, None if it is not complete. Raises Problem; the connection must then be closed."""
+        """Return the next request; None: it is not complete.
+
+        Raises Problem if it is malformed or too large; the connection must then be closed.
+        """
         head = self._head or self._read_head()
         if head is None:
             return None

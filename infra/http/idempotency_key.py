@@ -49,7 +49,7 @@ def new_key() -> str:
 def replayable(sent: str) -> Callable[[Answer], dict[str, str]]:
     """Return a function that makes the response headers for an answer of the writer.
 
-    They are `Idempotency-Key`, as the client sent it or as it was made for a request without one, and, if the answer
-    has no new facts, `Idempotent-Replayed: true`.
+    The first is `Idempotency-Key: <sent>`; `sent` is what the client sent, or the key made for a request without one.
+    The second is `Idempotent-Replayed: true`, only if the answer has no new facts.
     """
     return lambda answer: {"Idempotency-Key": sent} | ({} if answer.facts else {"Idempotent-Replayed": "true"})

@@ -32,7 +32,7 @@ class FieldError(Struct):
 class ProblemBody(Struct, kw_only=True, omit_defaults=True):
     """The body of an error answer, application/problem+json. `type` is stable, so clients may compare it.
 
-    `errors` has an object for each field that was found to be wrong; there may be others. It is left out without any.
+    `errors` has an object for each field that was found to be wrong; others may be wrong, too. Absent: none was found.
     """
 
     type: str
@@ -102,7 +102,10 @@ def of_newer_code(why: str) -> Problem:
 
 
 def damaged(why: str) -> Problem:
-    """Return a problem to raise: 503, because a record that the answer needs cannot be read."""
+    """Return a problem to raise: 503, because a record that the answer needs cannot be read.
+
+    Its detail ends with `why`, and says that nothing was changed. The client may repeat the request after a minute.
+    """
     return Problem(
         503, "damaged", f"the record of this is damaged; nothing was changed, all else works ({why})", NOT_SOON
     )
@@ -155,7 +158,7 @@ def _header_name(request: Request[Any, Any, Any], parameter: str) -> str:
 def _on_invalid(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
     """Make the answer (400) to a request with wrong or missing parameters, or without a body.
 
-    It names each that is wrong. But if parameters are missing, it names one of these alone.
+    The answer names each wrong parameter. But if parameters are missing, it names only one of the missing ones.
     """
     items = [item for item in error.extra if isinstance(item, dict)] if isinstance(error.extra, list) else []
     errors = []

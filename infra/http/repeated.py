@@ -1,7 +1,7 @@
-"""Refuses a request that says twice what decides, or in another spelling: what counts would depend on who reads it.
+"""Refuses a request that repeats a parameter or a deciding header, or spells its path or a number in another way.
 
-A proxy that sets a header, and a client that sent the same header before, are two voices. Whichever of the two a
-reader takes, another one may take the other.
+What counts in such a request would depend on who reads it. If a proxy sets a header that the client sent, too, one
+reader may take the proxy's value and another reader the client's.
 """
 
 import re
@@ -26,12 +26,13 @@ _WHOLE_NUMBER: Final = re.compile(r"0|-?[1-9][0-9]*")
 
 
 class RepeatedParameters:
-    """Finds what a request says twice: a query parameter, or a header that any route of `app` takes as a parameter.
+    """Refuses a request that repeats a query parameter, or a header that any route of `app` takes as a parameter.
 
     The headers of SINGLE_FOR_EVERYBODY are covered, too. Routes have no lists among their parameters. So a new
-    parameter is covered without being named here. A path in another spelling (`//ops/views`, `/%6fps/views`,
-    `/ops/views/`) is one that a proxy may have taken for another path. A whole number in a query has one spelling, too
-    (`20`, not `2e1`).
+    parameter is covered without being named here.
+
+    Also refuses a path in another spelling (`//ops/views`, `/%6fps/views`, `/ops/views/`), which a proxy may have taken
+    for another path. Also refuses a whole number of the query in another spelling (`2e1`, not `20`).
     """
 
     def __init__(self, app: Litestar) -> None:

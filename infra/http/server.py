@@ -44,10 +44,11 @@ class Server(uvicorn.Server):
         request_s: float = REQUEST_S,
         last_request_s: float = 0.0,
     ) -> None:
-        """Raise the limit of open files; admit `max_connections`, or fewer so that OTHER_FILES are left.
+        """Raise the process's limit of open files. Admit `max_connections`, or fewer to leave OTHER_FILES files.
 
         A connection without a request is closed after `keep_alive_s`; a request that has begun has to be complete after
-        `request_s`. When the server stops, an idle one has `last_request_s` for a last one. Needs a running event loop.
+        `request_s`. When the server stops, an idle connection stays open `last_request_s` for one more request. Needs a
+        running event loop.
         """
         most = min(max_connections, max(1, raise_open_file_limit() - OTHER_FILES))
         loop = asyncio.get_running_loop()

@@ -1,6 +1,6 @@
-"""What is wrong with a value, in a client's words: JSON's types and plain limits, nothing of Python or the decoder.
+"""Says what is wrong with a value, in a client's words: JSON's types and plain limits, nothing of Python's.
 
-`in_words` knows every message of msgspec that a request can cause. A message that it does not know is not shown.
+`in_words` knows every message of msgspec that a request can cause. In place of an unknown one it gives ANOTHER_FORM.
 """
 
 import ast
@@ -68,7 +68,7 @@ MESSAGES: Final[list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]]] = 
 
 
 def in_words(message: str) -> str:
-    """Say in words what a message of msgspec's ValidationError says.
+    """Return in a client's words what a message of msgspec's ValidationError says; ANOTHER_FORM for an unknown one.
 
     The caller has to remove the place at the message's end, such as " - at `$.id`".
     """
@@ -79,7 +79,7 @@ def in_words(message: str) -> str:
 
 
 def no_json_in_words(error: Exception) -> str:
-    """Say in words why a body is not JSON: `error` is msgspec's DecodeError or a UnicodeDecodeError."""
+    """Return in words why a body is not JSON: `error` is msgspec's DecodeError or a UnicodeDecodeError."""
     if isinstance(error, UnicodeDecodeError):
         return "the body is not JSON: it is not UTF-8"
     at = re.search(r"\(byte (\d+)\)", str(error))

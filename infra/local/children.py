@@ -1,4 +1,4 @@
-"""The processes of `just up`: started, started again, signaled; with their output, their guard, and their sockets."""
+"""Starts, restarts and signals the processes of `just up`; has their output, their guard, and their sockets."""
 
 import contextlib
 import os
@@ -25,11 +25,11 @@ SELF: Final = "up"
 
 
 class Children:
-    """Runs the broker, the services, the keeper and the dashboard as child processes of this one.
+    """Runs those of the broker, the services, the keeper and the dashboard that are in `names`, as child processes.
 
-    What they print, and their ends, are given to `report`, in threads of their own. This process holds the sockets on
-    which the services and the dashboard listen, so that nobody is refused while one is started again. It gives up the
-    socket of one that has ended: then connections are refused, and it can be started elsewhere.
+    `env` is their environment. `report` gets each line that they print and the end of each, in other threads. This
+    process holds the sockets on which the services and the dashboard listen, so that nobody is refused while one is
+    started again. The socket of one that has ended for good is closed, so that it can be started elsewhere.
     """
 
     def __init__(self, names: Sequence[str], env: Mapping[str, str], report: Callable[[Occurrence], None]) -> None:
@@ -43,7 +43,7 @@ class Children:
         self._guard: Guard | None = None
 
     def start(self) -> None:
-        """Start all of them. Raises StartFailed, SettingsError; then `close` ends those that were started."""
+        """Start all processes. Raises StartFailed, SettingsError; then call `close`, which kills those it started."""
         with _told():
             pipes = {name: self._pipe(name) for name in self._names}
             self._guard = Guard(list(self._outputs.values()))
@@ -51,7 +51,7 @@ class Children:
                 self._launch(name, pipe)
 
     def start_again(self, name: str) -> subprocess.Popen[bytes]:
-        """Start a process that has ended; return it. Raises StartFailed, SettingsError."""
+        """Start the process `name`, which does not run, and return it. Raises StartFailed, SettingsError."""
         with _told():
             return self._start_again(name)
 
@@ -69,7 +69,7 @@ class Children:
             raise
 
     def ended(self, name: str, *, starts_again: bool = False) -> None:
-        """Note that this process has ended. Its socket is given up unless it `starts_again` at once."""
+        """Note that the process `name` has ended. Close its socket unless the process `starts_again` at once."""
         # First its socket: who has the port of a service that does not run is somebody else.
         if not starts_again:
             self._give_up(name)
@@ -81,7 +81,7 @@ class Children:
             self.running[name].send_signal(how)
 
     def close(self) -> None:
-        """Kill what still runs, dismiss the guard, and close the sockets."""
+        """Kill what still runs, without waiting for its end; dismiss the guard, and close the sockets."""
         for process in self.running.values():
             process.kill()
         if self._guard is not None:
@@ -94,7 +94,10 @@ class Children:
             self._listeners.pop(name).close()
 
     def _pipe(self, name: str) -> tuple[int, int]:
-        """Make the pipe for what the process writes; return both ends. A reading end of the guard's own is kept."""
+        """Make the pipe for what the process writes; return its reading and its writing end.
+
+        A second reading end, for the guard, is kept in `_outputs`.
+        """
         output, writing = os.pipe()
         self._outputs[name] = os.dup(output)
         return output, writing
@@ -146,7 +149,7 @@ class Children:
 
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
-    """Make an error of the operating system a StartFailed that says what to do."""
+    """Turn an OSError inside the context into StartFailed, which names the file, or else the limits to look at."""
     try:
         yield
     except OSError as error:

@@ -1,6 +1,6 @@
 """How `just roll` talks to the `just up` of its DATA_DIR: by a Unix socket there, which the owner alone can use.
 
-A program sends one line, its request. It is answered with lines of JSON: what happens, and last how it ended.
+A program sends one line, its request. The answer is lines of JSON: what happens, and last how the request ended.
 """
 
 import contextlib
@@ -178,7 +178,7 @@ def is_running(env: Mapping[str, str]) -> bool:
 
 @contextlib.contextmanager
 def _short(path: Path) -> Iterator[str]:
-    """Yield a name of this path that fits into an address.
+    """Yield a name of this path that is short enough for the address of a Unix socket.
 
     Raises OSError if the folder of a long one is missing, or the system has no short name for it.
     """

@@ -12,7 +12,7 @@ TRACE_ID: Final = "{trace_id}"
 
 
 class DashboardSettings(Settings, frozen=True, kw_only=True):
-    """What the dashboard reads besides that which all processes share."""
+    """The settings that all processes share, and those of the dashboard alone."""
 
     dashboard_trace_url: str = ""
     """Where a trace is shown, with TRACE_ID for its id. Empty: pages have no link to traces."""

@@ -2,9 +2,9 @@
 
 The launcher tells it by a pipe which processes there are. When the pipe ends without a farewell, the launcher is gone,
 and the guard stops them in order: the services, which need the broker to publish what they have recorded, then the
-broker. Until they have ended it keeps the reading end of their output open, because nothing may end by a log line that
-nobody reads. Where Linux gives a process a descriptor (pidfd), it knows it by that, not by an id that a stranger may
-get later.
+broker. Until they have ended, the guard keeps the reading end of their output open, because nothing may end by a log
+line that nobody reads. Where Linux gives a process a descriptor (pidfd), the guard knows the process by that, not by an
+id that a stranger may get later.
 
 This file is run without the packages of the project: it imports the standard library alone.
 """
@@ -101,7 +101,7 @@ class WatchedProcess:
 
 
 def stop(processes: Collection[WatchedProcess]) -> None:
-    """Ask these processes to end, and wait for them; kill what has not ended after STOP_TIMEOUT_S."""
+    """Send SIGTERM to these processes and wait; send SIGKILL to those that run after STOP_TIMEOUT_S seconds."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         for process in processes:
             process.send(number)

@@ -22,9 +22,10 @@ def folder_holder(name: str, env: Mapping[str, str]) -> int | None:
 
 
 def port_holder(name: str, env: Mapping[str, str]) -> str | None:
-    """Say in words who has this service's port, and how to end it; None if nobody has it. Blocks. Raises SettingsError.
+    """Return in words who has this service's port, and how to end that program; None: nobody has the port.
 
-    It is the process that answers there as a service does, else the one that works on the service's folder.
+    The process named is the one that answers there as a ready service does, or else works on the service's folder.
+    Blocks. Raises SettingsError.
     """
     host, port = service_address(name, env)
     if not is_taken(host, port):

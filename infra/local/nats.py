@@ -2,7 +2,7 @@
 
 Other modules start that server as a child process by `run_nats`, `start_nats` or `launch_nats`. nats-server itself
 lets two servers work on one folder, and each destroys what the other one wrote. So a server is started with the lock of
-its folder, and holds it as long as it lives, also when the process that started it is gone.
+its folder, and holds the lock as long as it lives. It does so also when the process that started it is gone.
 """
 
 import contextlib
@@ -115,16 +115,17 @@ def nats_command(env: Mapping[str, str]) -> list[str]:
 
 
 def server_name(env: Mapping[str, str]) -> str:
-    """Return the name of the bundled broker with this folder, by which it is told from others that use its port."""
+    """Return the server name of the bundled broker that works on `store_folder(env)`; each folder has another one."""
     return f"saga-{sha256(os.fsencode(store_folder(env).resolve())).hexdigest()[:16]}"
 
 
 def launch_nats(
     env: Mapping[str, str], output: Output = None, *, guard: Guard | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start the bundled broker without waiting until it listens. `env`: its environment; nats.conf's may be missing.
+    """Start the bundled broker without waiting until it listens. `output`: where it writes.
 
-    The `guard` watches it, as one that ends last.
+    `env` is its environment; the variables that nats.conf reads may be missing. If this process is killed, the `guard`
+    stops the broker last; None: nothing stops it.
 
     Raises StartFailed if nats-server is missing, or the folder is in use or cannot be used; SettingsError, OSError.
     """
@@ -170,7 +171,7 @@ def start_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Pope
 
 @contextlib.contextmanager
 def run_nats(env: Mapping[str, str], output: Output = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the bundled broker during the block, listening. It ends with the block, or with this process, even if killed.
+    """Run the bundled broker, listening, during the block; it is stopped at the end, also if this process is killed.
 
     Raises the errors of `start_nats`.
     """
@@ -189,8 +190,8 @@ def run_nats(env: Mapping[str, str], output: Output = None) -> Iterator[subproce
 def wait_until_listening(process: Process, env: Mapping[str, str]) -> None:
     """Wait until the bundled broker listens: `process` runs it, and `env` is what `launch_nats` was given.
 
-    Another program on its port is not taken for it. Raises StartFailed if it ends or does not listen within
-    START_TIMEOUT_S.
+    Another program on the broker's port is not taken for the broker. Raises StartFailed if the broker ends or does not
+    listen within START_TIMEOUT_S seconds.
     """
     name = b'"server_name":"%b"' % server_name(env).encode()
     address = ("127.0.0.1", int(nats_environment(env)["NATS_PORT"]))

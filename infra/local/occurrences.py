@@ -34,22 +34,22 @@ def _name_of(number: int) -> str:
 
 
 class AllReady(NamedTuple):
-    """Every service has been ready."""
+    """Every service has been ready at least once since the start."""
 
 
 class StopRequested(NamedTuple):
-    """This process has to stop: it received the signal `how`.
+    """`just up` has to stop: it received the signal `how`.
 
-    SIGHUP also if its output has lost its reader, or the process that started it is gone.
+    `how` is SIGHUP, too, if nobody reads its output any more, or the process that started it is gone.
     """
 
     how: signal.Signals
 
 
 class RestartRequested(NamedTuple):
-    """The process `name` has to end, in good order or `killed`, and is started again; `started` gets the new one.
+    """The process `name` has to end, in good order or `killed`, and to be started again.
 
-    `started` gets StartFailed if it cannot be started. A process that does not run is started.
+    `started` gets the new process, or StartFailed if it cannot be started. A process that does not run is started.
     """
 
     name: str

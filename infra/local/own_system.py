@@ -34,9 +34,9 @@ class OwnSystem:
     def __enter__(self) -> "OwnSystem":
         """Start all processes and wait until they are ready.
 
-        Raises StartFailed, with the last lines of its output, if one cannot be started, ends or is not ready in time;
-        SettingsError if a setting of the broker is invalid; OSError if a log file or a process cannot be made. Then all
-        are stopped.
+        Raises StartFailed, with the last lines of its output, if a process cannot be started, ends or is not ready in
+        time. Raises SettingsError if a setting of the broker is invalid, and OSError if a log file or a process cannot
+        be made. After an error all processes are stopped.
         """
         name = "nats"
         self._guard = Guard()

@@ -14,7 +14,7 @@ from infra.local.settings import check_system
 def check_free_ports(env: Mapping[str, str]) -> None:
     """Raise StartFailed if the port of a service, of the dashboard, or without NATS_URL of the broker is in use.
 
-    That of the broker also if the system refuses it for another reason. Raises SettingsError.
+    Also raises it if the system refuses the broker's port for another reason. Raises SettingsError as `check_system`.
     """
     settings = check_system(env)
     port = int(nats_environment(env)["NATS_PORT"])

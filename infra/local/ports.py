@@ -26,7 +26,7 @@ def why_not_free(port: int) -> OSError | None:
 
 
 def is_taken(host: str, port: int) -> bool:
-    """Return whether something has this port of an address of this machine: a server, or an outgoing connection.
+    """Return whether this port of `host`, an address of this machine, is in use: by a server or an outgoing connection.
 
     False if the system refuses the address for another reason, or does not know the host. Of a name with several
     addresses only the first is tried.

@@ -104,11 +104,11 @@ def launch(
 ) -> subprocess.Popen[bytes]:
     """Start a command in the folder `root` as a child process, in a POSIX session of its own.
 
-    The `guard` watches it (see there for `last`), from before its first instruction on: there is no time at which this
-    process could be killed and leave it running. The program has to be a path then.
+    The `guard` watches the child (`last`: see Guard.watch) before its first instruction. So there is no time at which
+    this process could be killed and leave the child running. With a `guard`, the program has to be a path.
 
-    Ctrl-C in a terminal does not reach it. `output` gets standard error, too. Of this process's other descriptors the
-    child gets standard input and those in `inherited`. Files that it makes are its owner's alone.
+    Ctrl-C in a terminal does not reach the child. `output` gets standard error, too. Of this process's other
+    descriptors the child gets standard input and those in `inherited`. Files that it makes are its owner's alone.
 
     Raises OSError if the process cannot be made. A program that cannot be run is an OSError without `guard`; with it
     the child writes why, and ends with exit code 1.

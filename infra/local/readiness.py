@@ -32,8 +32,8 @@ InvalidURL, which is no HTTPError, comes of some Location headers, although no r
 def why_not_ready(url: str, pid: int | None = None, path: str = READY) -> str | None:
     """Ask the service at this base URL why it is not ready; return None if it is ready.
 
-    `pid`: the process that has to answer; None: any. Another one, such as that of another system, is not ready.
-    `path`: what is asked, READY or ALIVE.
+    `pid`: the id of the process that has to answer; None: any. An answer of another process counts as not ready.
+    `path`: what is asked, READY or ALIVE. An answer to ALIVE names no process, so it needs `pid` None.
 
     Returns the service's own words, its status if there are none, or UNREACHABLE without an answer. Blocks. Another
     program may listen there: whatever it answers, this raises nothing.
@@ -52,7 +52,7 @@ def why_not_ready(url: str, pid: int | None = None, path: str = READY) -> str | 
 
 
 def process_at(url: str) -> int | None:
-    """Return the id of the process that answers at this base URL as a ready service does; None if it is not told.
+    """Return the id of the process that answers at this base URL as a ready service does; None: no answer names it.
 
     Blocks. Another program may listen there: whatever it answers, this raises nothing.
     """
@@ -63,12 +63,12 @@ def process_at(url: str) -> int | None:
 
 
 def _another(body: bytes, pid: int) -> str | None:
-    """Return that this is the answer of another process, in words; None if it is of the one with this id."""
+    """Return in words that another process than `pid` gave the answer with this body; None: process `pid` gave it."""
     return None if _pid(body) == pid else f"another program answers there, and not process {pid}"
 
 
 def _pid(body: bytes) -> int | None:
-    """Return the id of the process in this answer; None if it has none."""
+    """Return the id of the process that this body of an answer names; None: it names none."""
     with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
         pid = json.loads(body)["pid"]
         return pid if type(pid) is int and pid > 0 else None
@@ -76,7 +76,7 @@ def _pid(body: bytes) -> int | None:
 
 
 def _ask(url: str) -> tuple[httpx.Response, bytes]:
-    """Return the answer and its body. Raises ValueError if that is too long, or comes too slowly; httpx's errors."""
+    """GET this URL; return the answer and its body. Raises ValueError if that is too long or slow; httpx's errors."""
     body, until = b"", monotonic() + TIMEOUT_S
     with _client().stream("GET", url) as answer:
         for part in answer.iter_bytes():

@@ -17,7 +17,7 @@ from infra.local.rolling import RollStopped, roll
 class RequestedRolls:
     """Rolls the services when another program asks for it, one roll at a time. A RollingSystem.
 
-    It runs in the threads of the requests: what it wants done to a process it puts into the queue of `just up`.
+    A roll runs in the thread of its request. What it wants done to a process it puts into the queue of `just up`.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class RequestedRolls:
         """`env`: the system's environment. `urls`, `dashboard`: see RollingSystem. `once_ready`: the services that have
         been ready since the start.
 
-        `report` takes what has to be done.
+        `report` puts an occurrence into the queue of `just up`.
         """
         self._children = children
         self._env = env
@@ -75,7 +75,11 @@ class RequestedRolls:
         return port_holder(name, self._env)
 
     def restart(self, name: str) -> Process:
-        """See RollingSystem. A process that has not ended within STOP_TIMEOUT_S is killed."""
+        """End the process `name` in good order, start it again, and return the new process.
+
+        One that has not ended after STOP_TIMEOUT_S seconds is killed; one that does not run is started. Raises
+        StartFailed if the new one cannot be started, or the old one does not end.
+        """
         started: Future[Process] = Future()
         for killed in (False, True):
             self._report(RestartRequested(name, started, killed))

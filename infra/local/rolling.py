@@ -1,4 +1,4 @@
-"""Restarts the services of `just up` one after another, each only while all others are ready; then what is beside."""
+"""Restarts the services of `just up` one after another, while all others are ready; then keeper and dashboard."""
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -35,7 +35,7 @@ class RollingSystem(Protocol):
         """Say in words who else has the port of a service that does not run, and how to end it; None: nobody has it."""
 
     def restart(self, name: str) -> Process:
-        """End this process in good order, start it again, and return the new one. Raises StartFailed."""
+        """End the process `name` in good order, start it again, and return the new one. Raises StartFailed."""
 
 
 def roll(
@@ -44,8 +44,8 @@ def roll(
     """Restart all services, then the keeper, and the dashboard last; `say` is told what happens.
 
     A service that does not run comes first, then one that is not ready. One whose port somebody else has is left out:
-    RollStopped names it once all others are restarted. Raises RollStopped, also if `unwanted` returns True before a
-    service.
+    RollStopped names it once all others are restarted. Raises RollStopped, too, if a process does not come back within
+    `ready_s` seconds, or another service is not ready. `unwanted` is asked before each service: True stops the roll.
     """
     left, by_hand = list(system.urls), dict[str, str]()
     while left := _without_taken(system, left, by_hand, say):
@@ -72,7 +72,7 @@ def roll(
 def _without_taken(
     system: RollingSystem, left: Sequence[str], by_hand: dict[str, str], say: Callable[[str], None]
 ) -> list[str]:
-    """Return what is left without the services whose port somebody else has; note those in `by_hand`, and say so."""
+    """Return the names in `left` but those whose port another process has; add these to `by_hand`, and tell `say`."""
     found = {name: who for name in left if not system.runs(name) and (who := system.port_holder(name)) is not None}
     for name, who in found.items():
         say(f"{name}_svc: left as it is; {who}")
@@ -81,7 +81,10 @@ def _without_taken(
 
 
 def _not_ready(system: RollingSystem, left: Collection[str]) -> dict[str, str]:
-    """Return why services are not ready, by name; without those in `left` that do not run: they are started first."""
+    """Return why services are not ready, by name; services that are ready have no entry.
+
+    Those in `left` that do not run are not asked: they are started first.
+    """
     asked = {name: url for name, url in system.urls.items() if name not in left or system.runs(name)}
     return {name: why for name, url in asked.items() if (why := why_not_ready(url)) is not None}
 
@@ -116,7 +119,7 @@ def _restart_keeper(system: RollingSystem, say: Callable[[str], None]) -> None:
 
 
 def _restart_dashboard(system: RollingSystem, say: Callable[[str], None], ready_s: float) -> None:
-    """Restart the dashboard, which shows the roll until then."""
+    """Restart the dashboard: last, because it shows the roll. Raises RollStopped if it does not answer again."""
     try:
         process = system.restart(DASHBOARD)
         _await_ready(system.dashboard, process, ready_s, ALIVE)

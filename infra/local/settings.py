@@ -1,4 +1,4 @@
-"""Settings of a whole system on one machine: those of the bundled broker, and that no port is given twice."""
+"""Checks the settings of a whole system on one machine: the bundled broker's, and that no port is given twice."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -29,7 +29,7 @@ def without_blanks(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def load_bundled_broker(env: Mapping[str, str], ports: Mapping[str, int] | None = None) -> BundledBrokerSettings:
-    """Read and check the settings of the bundled broker. `ports`: those of the services, by the variable's name.
+    """Read and check the settings of the bundled broker. `ports`: those of other processes, by the variable's name.
 
     Raises SettingsError for an invalid value, and for a port that is given twice.
     """

@@ -2,7 +2,7 @@
 
 With NATS_URL set, they use that broker and no other is started. A service that ends before it was ever ready stops
 everything, as does another process before any service was. One that ends later is reported, and the others continue;
-only `just roll` starts it again, and never the broker. If this process is killed, its guard stops the
+in this terminal only `just roll` starts it again, and never the broker. If this process is killed, its guard stops the
 others. Exit codes: 0 stopped on request, 1 every process has ended, 2 could not start or wrong usage, 130 killed by
 Ctrl-C while it was stopping.
 """
@@ -64,7 +64,7 @@ class Up:
     """
 
     def __init__(self, env: Mapping[str, str], parent: int | None = None) -> None:
-        """`parent`: the process that started this one; stop when it is gone. None: no process is watched."""
+        """`parent`: the id of the process that started this one; stop when it is gone. None: no process is watched."""
         self._env = env
         self._parent = parent
         self._occurrences: queue.SimpleQueue[Occurrence] = queue.SimpleQueue()
@@ -151,7 +151,7 @@ class Up:
             started.set_exception(StartFailed(str(error)))
 
     def _stop(self, code: int, why: str) -> int:
-        """Stop the services first, so that they can publish their recorded facts, then the broker.
+        """Stop all but the broker first, so that services can publish their recorded facts; then the broker.
 
         Kills what has not ended in time. Returns `code`, or EXIT_KILLED if Ctrl-C comes meanwhile.
         """
@@ -198,7 +198,7 @@ class Up:
     # In other threads and in signal handlers: these put occurrences into the queue ------------------------------------
 
     def _report(self, occurrence: Occurrence) -> None:
-        """Queue it. Of the broker's lines the [INF] ones are shown only at LOG_LEVEL=debug."""
+        """Queue the occurrence; drop the broker's [INF] lines unless LOG_LEVEL is debug."""
         notice = isinstance(occurrence, OutputLine) and occurrence.name == BROKER and "[INF]" in occurrence.text
         if not notice or self._env.get("LOG_LEVEL", "").upper() == "DEBUG":
             self._occurrences.put(occurrence)

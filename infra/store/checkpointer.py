@@ -33,7 +33,7 @@ def is_affected(version: tuple[int, int, int]) -> bool:
 
 
 class Checkpointer:
-    """Moves the write-ahead log of `writer` into its file from time to time, and marks which log follows which file."""
+    """Moves the write-ahead log of `writer` into its file from time to time; notes there which log follows which."""
 
     def __init__(self, writer: aiosqlite.Connection, place: StoreFiles, pages: int = PAGES) -> None:
         self._writer = writer
@@ -45,9 +45,9 @@ class Checkpointer:
         self._task: asyncio.Task[None] | None = None
 
     def recorded(self, records: int) -> None:
-        """Begin to move the log if it may have grown long with so many records, just committed; return at once.
+        """Note that `records` records were just committed; begin to move the log if it may be long. Return at once.
 
-        Call it after every commit, with 0 after one of something else, such as a check. A move that fails is tried
+        Call this after every commit, with 0 after one of something else, such as a check. A move that fails is tried
         again after later commits.
         """
         self._pages += 2 * records + 4  # a page of the table and one of its index, at most, and inner pages
@@ -69,7 +69,7 @@ class Checkpointer:
         """Move the log into the file, and begin the next log.
 
         While a connection of any process reads an older state, the log is moved only up to that state. While one reads
-        at all, the next log does not begin. If the file turns out to be another one, that becomes the place's trouble.
+        at all, the next log does not begin. If the file turns out to be another one, the place gets `trouble`.
 
         Raises sqlite3.Error; StoreSetupError if another program goes on writing to the file.
         """
@@ -92,7 +92,7 @@ class Checkpointer:
             self._pages = 0
 
     async def look(self) -> None:
-        """Look whether the store's files are in place and its own; if not, that becomes the place's trouble.
+        """Look whether the store's files are in place and its own; if they are not, the place gets `trouble`.
 
         Raises sqlite3.Error; StoreSetupError if another program goes on writing to the file.
         """

@@ -1,6 +1,6 @@
 """Opens connections to an SQLite file: with WAL and a checked `synchronous` level, or read-only.
 
-They raise sqlite3.Error, and ValueError once closed; inside the context `translated`, both become StoreError.
+Connections raise sqlite3.Error, and ValueError once closed; inside the context `translated`, both become StoreError.
 """
 
 import sqlite3

@@ -24,9 +24,10 @@ Conflict = IntegrityError
 class StoreSetupError(StoreError):
     """The file of a store or read model cannot be used: it does not open, is not durable, or belongs to another log.
 
-    An open store raises this, too, once it knows that its file is damaged, deleted, replaced or overwritten: it records
-    and decides nothing more, but its log can still be read. It also raises this while another program writes to its
-    file; that may pass. Damage that a read meets is a plain StoreError. The message says which file, and why.
+    An open store raises this, too, once it knows that its file is damaged, deleted, replaced or overwritten. The store
+    then records and decides nothing more, but its log can still be read. An open store also raises this while another
+    program writes to its file; that may pass. Damage that a read meets is a plain StoreError. The message says which
+    file, and why.
     """
 
 
@@ -53,14 +54,14 @@ SAME_AS: Final = {
 
 
 def shows_damage(error: BaseException) -> bool:
-    """Whether SQLite found the file malformed, or no database. All other errors, such as of a full disk: False."""
+    """Whether this error says that SQLite found the file malformed, or no database. A full disk, for example: False."""
     return type(error) is sqlite3.DatabaseError
 
 
 def next_step(error: BaseException, if_damaged: str) -> str:
     """Return what an operator has to do after this error at a file, as a sentence without its full stop.
 
-    `if_damaged` unless the error says that the file's content is not the cause.
+    That is `if_damaged` unless the error says that the file's content is not the cause.
     """
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
@@ -74,7 +75,7 @@ def is_damage(error: BaseException) -> bool:
 
 
 def rebuild(service: str) -> str:
-    """Return the way out of a store that is damaged, as a sentence without its full stop."""
+    """Return what an operator does about a damaged store of `service`, as a sentence without its full stop."""
     return (
         f"If it is damaged: stop {service}_svc, rebuild the store from the stream (just rebuild {service}; "
         "--lose-damaged if the old file cannot be read), start it, then just audit"

@@ -31,7 +31,7 @@ INSERT: Final = "INSERT OR IGNORE INTO identity VALUES (1, ?, ?, ?, ?, '')"
 
 
 class Identity(NamedTuple):
-    """The row of the table `identity`; see the module."""
+    """The row of the table `identity`: the ids of store and write-ahead log, and what the module says of the others."""
 
     store: str
     service: str
@@ -55,19 +55,19 @@ def new_id() -> str:
 
 
 def companions(path: Path) -> tuple[Path, Path]:
-    """The paths of the files that SQLite keeps beside a database in WAL mode: the write-ahead log and its index."""
+    """Return the paths of what SQLite keeps beside a database in WAL mode: the write-ahead log and the log's index."""
     return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
 
 
 def outside(path: Path, service: str) -> Path:
-    """The path of the file, beside the store's folder, that has the id of the service's store in `path`."""
+    """Return the path of the file, beside the store's folder, that has the id of the service's store in `path`."""
     return path.parent.with_name(f"{service}.identity")
 
 
 def assign(connection: sqlite3.Connection, path: Path, service: str) -> None:
-    """Give a new store, at `connection`, an identity with the id of the store that it will replace in `path`.
+    """Give the new store at `connection` an identity with the id of the store in `path`, which it will replace.
 
-    That is the id that is known outside, or else the old file's, or else a new one.
+    That id is the one that is known outside, or else the old file's, or else a new one.
     Raises StoreSetupError as `known_id`; OSError, sqlite3.Error.
     """
     old = None
@@ -98,8 +98,9 @@ def known_id(path: Path, service: str) -> str:
 def examine(path: Path, service: str) -> Examined:
     """Prove that the store in `path` may be opened, without changing it. `service`: whose it must be; empty: anybody's.
 
-    A missing file that left no trace may be made. Raises StoreSetupError if it left its id or its log, or if the file
-    is unreadable, another store's or another service's, or has a write-ahead log that is not its own; OSError.
+    A missing file may be made if it left no trace. Raises StoreSetupError if a missing file left its id or its log.
+    Raises it, too, if the file is unreadable, is another store's or another service's, or has a write-ahead log that is
+    not its own. Raises OSError.
     """
     known = known_id(path, service) if service else ""
     wal, _ = companions(path)
@@ -151,7 +152,7 @@ def read(path: Path, *, alone: bool = False) -> Identity | None:
 
 
 def belongs(in_file: Identity | None, found: Identity | None) -> bool:
-    """Whether the log belongs to the file: `in_file` is the file's own identity, `found` the one with its log."""
+    """Whether the log belongs to the file: `in_file` is the identity read without the log, `found` with the log."""
     if in_file is None or found is None:
         # The first process was killed before it had moved its first log into the file, or an older version made both.
         return found is None or found.follows == ""
@@ -160,7 +161,7 @@ def belongs(in_file: Identity | None, found: Identity | None) -> bool:
 
 
 def next_ending(ending: str) -> str:
-    """Make an ending that is greater than this one (empty: the first), and that no other store has."""
+    """Return a new `ending`, greater than this one as text, that no other store has. Empty: return a store's first."""
     return f"{int(ending[:12] or 0) + 1:012d}-{new_id()}"
 
 
@@ -176,9 +177,9 @@ def _refuse_missing(path: Path, service: str, known: str, *, unclean: bool) -> N
 
 
 def _refuse_foreign_log(path: Path, service: str) -> None:
-    """Refuse a store without an identity (an older version made it) whose first fact another service says.
+    """Check a store without an identity, which an older version made.
 
-    Raises StoreSetupError, sqlite3.Error.
+    Raises StoreSetupError if another service than `service` says its first fact; sqlite3.Error.
     """
     with contextlib.closing(sqlite3.connect(read_only_uri(path), uri=True)) as connection:
         tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'stored_events'").fetchone()

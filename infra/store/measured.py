@@ -10,10 +10,10 @@ from infra.store.records import Record
 
 
 class MeasuredStore:
-    """The EventStore `store`, with the durations of its appends in `commits`, and its refusals in `conflicts`."""
+    """Passes all calls to the EventStore `store`; measures appends in `commits`, counts Conflicts in `conflicts`."""
 
     def __init__(self, store: EventStore, commits: Histogram, conflicts: Counter) -> None:
-        """`commits` counts seconds; an append that fails counts in neither of the two unless it is a Conflict."""
+        """`commits` gets the seconds of each append that succeeds. Other errors than Conflict are not counted."""
         self._store = store
         self._commits = commits
         self._conflicts = conflicts

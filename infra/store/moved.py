@@ -47,7 +47,7 @@ CHUNK: Final = 5_000
 
 
 async def index(connection: StoreConnection, moved: Moved) -> bool:
-    """Bring the table up to date; return whether it has any fact. Without `moved`, do nothing, and return false.
+    """Bring the table `moved` up to date; return whether it has any fact. With an empty `moved`, only return False.
 
     Raises sqlite3.Error. The first time this reads the whole log, and takes about 10 s for a million facts that have
     moved.
@@ -71,7 +71,7 @@ async def index(connection: StoreConnection, moved: Moved) -> bool:
 
 
 async def _cut(connection: StoreConnection) -> None:
-    """Forget what is beyond the log's end: a restored log may be shorter, and its positions are given again."""
+    """Delete what both tables have beyond the log's end: a restored log may be shorter, and gives positions again."""
     ((last, known),) = await connection.execute_fetchall(
         "SELECT (SELECT ifnull(max(rowid), 0) FROM stored_events),"
         " max((SELECT ifnull(max(position), 0) FROM moved), (SELECT ifnull(max(position), 0) FROM moved_until))"
@@ -82,7 +82,10 @@ async def _cut(connection: StoreConnection) -> None:
 
 
 async def _index_topic(connection: StoreConnection, category: str, condition: str, topic: str) -> int:
-    """Take the facts with this name that are new since the last time into the table; return how many have moved."""
+    """Add to the table `moved` what the log has of this topic since the last time; return how many facts were added.
+
+    Only facts that were recorded in another stream than today's are added.
+    """
     rows = list(await connection.execute_fetchall("SELECT position FROM moved_until WHERE topic = ?", (topic,)))
     after = rows[0][0] if rows else 0
     found = 0

@@ -42,7 +42,7 @@ async def opening(path: Path, service: str, connect: ConnectStore) -> AsyncItera
     """Open the store, made if missing, and close it at the end. `service`: whose it must be; empty: anybody's.
 
     Only their owner may then read and write its files. After an unclean stop the whole file is checked while the store
-    is in use; if it is damaged, that becomes the place's trouble. Raises StoreSetupError, sqlite3.Error, OSError.
+    is in use; if it is damaged, the place's `trouble` says so. Raises StoreSetupError, sqlite3.Error, OSError.
     """
     files.make_private_folder(path.parent)
     examined = identity.examine(path, service)
@@ -68,9 +68,9 @@ async def opening(path: Path, service: str, connect: ConnectStore) -> AsyncItera
 
 
 async def _prepare(writer: StoreConnection, path: Path, service: str, store: str) -> None:
-    """Make the tables and the identity if they are missing, and read the newest records.
+    """Make the tables and the identity if they are missing, and read the newest records, at most NEWEST.
 
-    Raises StoreSetupError if some of these cannot be read or found by their index; sqlite3.Error; OSError.
+    Raises StoreSetupError if some of these are missing or not found by their index; sqlite3.Error; OSError.
     """
     await writer.executescript(SCHEMA)
     for file in (path, *identity.companions(path)):
@@ -89,7 +89,10 @@ async def _prepare(writer: StoreConnection, path: Path, service: str, store: str
 
 
 async def _check_whole(path: Path, place: StoreFiles) -> None:
-    """Check the file, and again as long as it cannot be read for a reason that is not its content."""
+    """Check the whole file; if it is damaged, set the place's `trouble`.
+
+    Tries again, after a pause, as long as the file cannot be read for another reason, such as a lock.
+    """
     backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
     while True:
         try:
@@ -106,10 +109,10 @@ async def _check_whole(path: Path, place: StoreFiles) -> None:
 
 
 async def damage(path: Path, check: str = "quick_check") -> list[str]:
-    """Read the whole file on a connection of its own; return its first 10 faults in words. Raises sqlite3.Error.
+    """Read the whole file on a connection of its own; return its first 10 faults in words, or an empty list.
 
     `check` is SQLite's pragma: `integrity_check` also compares each index with its table, and takes several times
-    longer.
+    longer. Raises sqlite3.Error.
     """
     async with connect_read_only(path) as own:
         try:

@@ -1,4 +1,4 @@
-"""Sees that a store's files were deleted, replaced or overwritten while it is open: what it then records would be lost.
+"""Finds out that the files of an open store were deleted, replaced or overwritten: new records would be lost.
 
 An open file stays usable after it was deleted. So a commit would succeed, and nobody would ever find its records.
 """
@@ -80,9 +80,10 @@ class StoreFiles:
             raise StoreSetupError(self.trouble)
 
     def entries(self) -> Entries | None:
-        """Return the Entries of the store's folder; None if it is missing, or they were changed in the last 0.1 s.
+        """Return device, inode and time of the last change of the store's folder.
 
-        Called after an append, in the connection's thread; it costs one call of `stat`.
+        None: the folder is missing, or changed in the last 0.1 s. Called after an append, in the connection's thread;
+        costs one call of `stat`.
         """
         try:
             found = os.stat(self._parent)  # noqa: PTH116 - for each commit, and Path.stat takes half as long again
@@ -93,10 +94,10 @@ class StoreFiles:
         return found.st_dev, found.st_ino, found.st_mtime_ns
 
     def glance(self, folder: Entries | None) -> bool:
-        """Return whether the files are in place, as `look` does; look only if an entry of their folder may be another.
+        """Return whether the files are in place, as `look` does; call `look` only if their folder may have changed.
 
-        `folder` is what `entries` returned after the commit. If it is as at the last look that found no fault, and not
-        None, there is no look, and a file that was overwritten in its place goes unnoticed.
+        `folder` is what `entries` returned after the commit. There is no look if `folder` is not None and the same as
+        at the last look without a fault. Then a file that was overwritten in its place goes unnoticed.
         """
         if self.trouble is None and folder is not None and folder == self._folder:
             return True
@@ -150,7 +151,7 @@ class StoreFiles:
         self.refuse(f"{self._path} was overwritten under the running service")
 
     def judge(self, error: BaseException) -> None:
-        """If this error of a write shows that the file is damaged, set `trouble`, and raise StoreSetupError."""
+        """Set `trouble` and raise StoreSetupError if this error of a write shows that the file is damaged."""
         if shows_damage(error):
             if self.trouble is None:
                 self.refuse(f"{self._path} is damaged: {error}")

@@ -1,8 +1,8 @@
 """The embedded event store: one SQLite file per service, with the table of the `eventsourcing` library's own recorder.
 
-An append of up to MAX_ROWS_PER_INSERT records is one multi-row INSERT: a single statement is a transaction of
-its own, so a canceled or concurrent caller can't tear it. `synchronous=FULL` makes each commit wait for the
-disk; NORMAL loses commits in a power cut.
+An append of up to MAX_ROWS_PER_INSERT records is one multi-row INSERT. A single statement is a transaction of its own,
+so a canceled or concurrent caller can't tear it. `synchronous=FULL` makes each commit wait for the disk; NORMAL loses
+commits in a power cut.
 """
 
 import json
@@ -75,9 +75,9 @@ class SQLiteStore:
     ) -> AsyncIterator["SQLiteStore"]:
         """Open the store in this file to read and write it, and close it at the end. Raises StoreSetupError.
 
-        File and folder are made if there were none. With `service` the file must be this service's store, and the one
-        that it had before. `moved`: the facts that older code may have recorded in other streams; `select_streams`
-        finds them by the streams of today. The others: see `__init__`.
+        File and folder are made if there were none. With `service` the file must be the store in which this service has
+        recorded so far. `moved`: the facts that older code may have recorded in other streams; `select_streams` finds
+        them by the streams of today. The other arguments: see `__init__`.
         """
         async with AsyncExitStack() as stack:
             try:
@@ -127,12 +127,12 @@ class SQLiteStore:
         self._checkpointer.recorded(len(records))
 
     async def _still_in_place(self) -> None:
-        """Raise StoreSetupError if the store's files were deleted, replaced or overwritten meanwhile."""
+        """Raise StoreSetupError if the store's files were deleted, replaced or overwritten since it was opened."""
         await self._checkpointer.look()
         self._place.require()
 
     async def _insert_many(self, records: Sequence[Record]) -> None:
-        """Append records beyond one statement's limit, in a transaction on a connection of their own."""
+        """Append more records than one statement takes, in one transaction on a connection of its own."""
         async with self._checkpointer.lock, self._connect(self._path) as own:
             await own.execute("PRAGMA wal_autocheckpoint = 0")
             await own.execute("BEGIN IMMEDIATE")

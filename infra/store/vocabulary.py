@@ -34,7 +34,7 @@ _periods: Final = msgspec.json.Decoder(list[Period])
 class Segment(NamedTuple):
     """The records after `after`, up to `until` (inclusive), that newer code may have made.
 
-    `unknown`: those of its words that this code does not know; empty if there was no fitting file.
+    `unknown`: the words that the newer code knows and this code does not; empty if there was no fitting file.
     """
 
     after: int
@@ -51,9 +51,10 @@ def read(folder: Path) -> list[Period] | None:
 
 
 def begin(folder: Path, last: int, words: Collection[str]) -> list[Segment]:
-    """Note that code with these words continues the log after its position `last`. Call it before anything is recorded.
+    """Note in the file that code with these words continues the log after position `last`; call it before recording.
 
-    Returns what newer code may have recorded so far; of a log without a fitting file, all. Raises OSError.
+    Returns what newer code may have recorded up to `last`; that is the whole log if there is no fitting file. Raises
+    OSError.
     """
     found = read(folder)
     if found is None or not found or found[-1].after > last:  # of another log

@@ -32,7 +32,11 @@ def actions(metrics: Metrics) -> dict[Labels, Counter]:
 
 @contextlib.contextmanager
 def count_action(actions: Mapping[Labels, Counter], action: str) -> Iterator[list[str]]:
-    """Count the request by the first outcome in the list that is yielded, or by its exception, or else as `done`."""
+    """Count a request for `action` (of ACTIONS) by its outcome (of OUTCOMES), at the end of the context.
+
+    The outcome is the first that the block adds to the yielded list, or that of the block's error, or else `done`.
+    Errors of the broker or the store become Problem (503).
+    """
     outcomes: list[str] = []
     try:
         with _or_unavailable():
@@ -49,7 +53,7 @@ def count_action(actions: Mapping[Labels, Counter], action: str) -> Iterator[lis
 
 @contextlib.contextmanager
 def _or_unavailable() -> Iterator[None]:
-    """Make an error of the broker or the store the answer 503."""
+    """Raise Problem (503) in place of an error of the broker or the store that the context raises."""
     try:
         yield
     except (SessionOver, StoreUnavailable, StoreError, NatsError, OSError) as error:

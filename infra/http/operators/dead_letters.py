@@ -30,7 +30,7 @@ MAX_REASON: Final = 500  # characters
 
 
 class Consumer(Protocol):
-    """The part of a consumer that these routes need: its dead letters, and the supervisor of its sessions."""
+    """A listener (a service or a read model), as these routes need it: dead letters, and the supervisor of sessions."""
 
     @property
     def dead_letters(self) -> DeadLetters: ...
@@ -181,7 +181,10 @@ def dead_letter_routes(consumers: Mapping[str, Consumer], metrics: Metrics) -> R
 
 
 async def _note(letters: DeadLetters, asked: Redrive, done: Sequence[Redriven], told: Sequence[RedriveOutcome]) -> None:
-    """Note which dead letter failed again, and why it was redriven; without one, forget what was noted of its key."""
+    """Note which dead letter failed again, its error, and the operator's reason for the redrive.
+
+    If none failed and the key has no dead letters any more, forget what was noted of the key.
+    """
     for one, outcome in zip(done, told, strict=True):
         if outcome.error is not None:
             await letters.note_redrive(asked.key, one.dead_letter, outcome.error, asked.reason.strip())
@@ -191,7 +194,10 @@ async def _note(letters: DeadLetters, asked: Redrive, done: Sequence[Redriven], 
 
 
 def _find(consumers: Mapping[str, Consumer], name: str, key: str) -> tuple[DeadLetters, RetryQueue]:
-    """Find what the request is about, and say so in traces. Raises a Problem if there is none, or no session."""
+    """Return the dead letters and the retry queue of the consumer `name`; tell tracing that the request is about `key`.
+
+    Raises Problem: 404 without such a consumer or dead letters of the key, 503 without a session with the broker.
+    """
     consumer = consumers.get(name)
     if consumer is None:
         raise _unknown(f"there is no consumer {name}; there are: {', '.join(consumers)}")

@@ -26,7 +26,7 @@ READ_S: Final = 1.0
 
 
 class MetricsCollector(Collector):
-    """Gives the instruments to prometheus_client."""
+    """Gives the instruments of a process to prometheus_client."""
 
     def __init__(self, metrics: Metrics, clock: Callable[[], float] = monotonic) -> None:
         """`clock` returns seconds."""

@@ -19,10 +19,10 @@ AnyView = LogView | StreamView
 
 @example(name="list", behind=0, trouble=None)
 class ViewState(Struct):
-    """How far a read model lags. `behind`: about how many facts the read model has yet to read.
+    """How far a read model lags. `behind`: about how many facts the read model has yet to read; null: unknown.
 
-    For a read model of the service's own log, facts of all kinds count. `behind` is null if the number is not known;
-    `trouble` then gives the reason. Otherwise `trouble` is null.
+    For a read model of the service's own log, facts of all kinds count. `trouble` says why `behind` is null, or that a
+    rebuild was requested; otherwise it is null.
     """
 
     name: str

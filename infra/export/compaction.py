@@ -79,7 +79,7 @@ class Compactor:
         """Compact one day, if one is due; return whether another call may find more to do.
 
         `committed` lists all files in order. Errors are logged, not raised. A day with a damaged file is tried again
-        in the round that new files begin; after an OSError a round begins in AGAIN_S. Where folders cannot be swapped,
+        in the round that new files begin. AGAIN_S after an OSError a round begins. Where folders cannot be swapped,
         nothing is compacted any more. The day stays as it is if `stopped` returns True before its last file is read.
         """
         if self._again_at is not None and monotonic() >= self._again_at:

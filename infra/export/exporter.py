@@ -36,7 +36,7 @@ class Exporter:
 
     `poll_s`: the pause after a look into the log, unless a commit or more compaction follows. `report_s`: the time
     between two messages that report the lag. `grace_s`: how long a commit may take once `closing` is set. All in
-    seconds. Set `closing` to end `run`, which then tries once more to commit the rows in hand.
+    seconds. Set `closing` to end `run`, which commits the rows in hand first, unless an attempt fails.
     """
 
     def __init__(

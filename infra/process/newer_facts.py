@@ -25,7 +25,7 @@ RETRY_S: Final = 1.0
 
 
 async def watch(runtime: Runtime, service: str, folder: Path) -> None:
-    """Note in `vocabulary.json` which facts this code knows, and add the search and its warnings to the runtime.
+    """Note in `vocabulary.json` what this code knows of the service's facts; add search and warnings to the runtime.
 
     The file is in `folder`, the store's. Call this before the service records anything. Without a file of this log the
     whole log is searched. If the file cannot be written, or the log not read, that is logged; nothing is searched.

@@ -3,7 +3,7 @@
 EVENTS.json                         the manifest of generation 0, written only if there is none
 EVENTS/<SHA-256>/part-000.jsonl.gz  a file of it: two archivers never write the same name with another content
 
-Objects are never changed, and deleted by nobody. Only the library obstore, an extra, speaks to the store.
+Objects are never changed or deleted by this system. Only the library obstore, an optional extra, speaks to the store.
 """
 
 import asyncio
@@ -149,7 +149,11 @@ class Bucket:
             )
 
     def _asked(self, ask: Callable[[], T], of: str = "") -> T:
-        """Ask the store. `of`: the object that is read; empty: none is. Raises ArchiveDamaged, ArchiveUnreachable."""
+        """Return the result of `ask`, a request to the store.
+
+        `of`: the name, for messages, of the object that it reads; empty: it reads none. Raises ArchiveDamaged if that
+        object is missing; ArchiveUnreachable for any other error.
+        """
         try:
             return ask()
         except FileNotFoundError as error:
@@ -191,9 +195,10 @@ def _key(stream: str, file: ArchivedFile) -> str:
 
 
 def _store(settings: ArchiveSettings, request_s: float) -> S3Store:
-    """Return the library's store. Credentials that `in_file` does not give are read by the library.
+    """Return obstore's client of the bucket; `request_s` limits a request, in seconds.
 
-    Raises ArchiveUnreachable if the library cannot use the value of one of its variables.
+    The library finds the credentials itself if `in_file` returns None. Raises ArchiveUnreachable if the library cannot
+    use the value of one of its variables.
     """
     url = settings.archive_bucket
     assert url is not None

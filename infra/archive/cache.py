@@ -1,4 +1,4 @@
-"""Copies of the archive's files on this machine, by their SHA-256: above a size, the least recently used ones go."""
+"""Keeps copies of the archive's files on this machine, by SHA-256. Above a size, the least recently used ones go."""
 
 import contextlib
 import hashlib
@@ -26,7 +26,7 @@ class FileState(NamedTuple):
 
 
 class FileCache:
-    """A folder with copies. Several processes may have one at the same time. Every method raises CacheUnusable."""
+    """A folder with copies, which several processes may share. Every method raises CacheUnusable for an OSError."""
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
         self._folder = folder
@@ -37,8 +37,8 @@ class FileCache:
     def path(self, file: ArchivedFile, read: Callable[[int, int], bytes]) -> Path:
         """Return the path of the copy; make it with `read` (offset, size) if there is none, or it is not the file.
 
-        It compares once the checksum of a copy that it did not make, and again if that is another file then, or was
-        written to (`FileState`). Another process may remove the copy at any time.
+        The checksum of a copy that this FileCache did not make is compared once. Any copy's is compared again after it
+        was replaced or written to (`FileState`). Another process may remove the copy at any time.
 
         Raises ArchiveDamaged if what was read is not the file; what `read` raises, but CacheUnusable in place of an
         OSError.
@@ -92,7 +92,7 @@ class FileCache:
             yield made
 
     def _keep(self, made: Path, path: Path) -> None:
-        """Put a new copy in its place; remove abandoned files, and the least recently used copies that are too many."""
+        """Put a new copy in its place; remove abandoned files, and the least recently used copies over `most_bytes`."""
         self._checked[path.name] = _state(made)  # a rename changes none of it
         files.publish(path, made)
         for unfinished in self._folder.glob(f".*{files.TEMPORARY}"):

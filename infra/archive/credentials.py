@@ -1,4 +1,4 @@
-"""Credentials for a bucket from AWS's file, in which a profile has them. All other ways are the library's."""
+"""Reads credentials for a bucket from AWS's file of profiles. The library obstore itself finds all others."""
 
 import configparser
 import os
@@ -20,7 +20,10 @@ OTHER_WAYS: Final = "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SKI
 
 
 def in_file() -> "S3CredentialProvider | None":
-    """Return what reads the credentials of the profile; None if one of OTHER_WAYS is set, or the file has none."""
+    """Return a function that reads the credentials of the profile in AWS_PROFILE, by default `default`.
+
+    None: a variable of OTHER_WAYS is set, or the file has no credentials of this profile.
+    """
     return None if any(map(os.environ.get, OTHER_WAYS)) or "aws_access_key_id" not in _profile() else _credential
 
 

@@ -11,7 +11,7 @@ class ArchiveDamaged(Exception):
 class ArchiveUnreachable(ArchiveDamaged):
     """The bucket of the archive does not answer or refuses, or one of its settings cannot be used.
 
-    Once the bucket answers again, all goes on. A wrong variable AWS_... needs a new start of the process.
+    Once the bucket answers again, a repeat succeeds. A wrong variable AWS_... needs a new start of the process.
     """
 
 

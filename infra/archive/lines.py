@@ -1,6 +1,6 @@
-"""An archived message as a line of JSON, and back, byte for byte; which subjects a filter of NATS matches.
+"""Turns a message into a line of JSON for the archive, and back into the same bytes; matches subjects with filters.
 
-`zcat` and `jq` read the lines, too: what is text in the message is text there.
+People can read the lines with `zcat` and `jq`: what is UTF-8 text in the message is text in its line.
 """
 
 from collections.abc import Iterable
@@ -66,7 +66,7 @@ def _message(told: _Line) -> ArchivedMessage:
 
 
 def key_of(subject: str) -> str:
-    """Return the subject's last token, by which the index finds a message."""
+    """Return the subject's last token, the key by which the archive's index finds a message."""
     return subject.rpartition(".")[2]
 
 

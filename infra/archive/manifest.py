@@ -1,4 +1,4 @@
-"""The manifest of an archived generation: what its files have. It is written once these are proven, and never before.
+"""The manifest of an archived generation: what its files have. It is written after the files are proven, never before.
 
 So a generation with a manifest is archived, and one without is not, whatever files there are. Each manifest has the
 SHA-256 of the one before it, and of each of its files.
@@ -46,9 +46,9 @@ class LogRange(Struct, frozen=True):
 
 
 class NameCount(Struct, frozen=True):
-    """How many messages with one name of a fact there are, the last one's sequence, and when the broker stored it.
+    """How many messages of one fact name a generation has, the sequence of the last one, and when that was stored.
 
-    `stored_us`: in microseconds since 1970 (UTC).
+    `stored_us`: when the broker stored it, in microseconds since 1970 (UTC).
     """
 
     messages: int
@@ -57,10 +57,11 @@ class NameCount(Struct, frozen=True):
 
 
 class GenerationManifest(Struct, frozen=True, kw_only=True):
-    """What the archive has of one generation. `stream` was its name, `created` when it was made, as a text.
+    """What the archive has of one generation. `stream`: the name of its stream; `created`: when that was made, as text.
 
-    `foreign`: the messages that no service published. `logs`: by service. `names`: by subject without key. `previous`:
-    the SHA-256 of the manifest before it; empty in the first one. `chain`: of that and of all its files.
+    `foreign`: how many messages no service published. `removed`: how many sequences had no message. `logs`: by service.
+    `names`: by subject without key. `previous`: the SHA-256 of the manifest before; empty in the first one. `chain`:
+    see `chain_of`.
     """
 
     format: int
@@ -96,7 +97,7 @@ _NAME: Final = re.compile(r"EVENTS(?:_[1-9][0-9]*)?\.json")
 
 
 def file_name(stream: str) -> str:
-    """Return the name of the manifest of the generation that was this stream."""
+    """Return the file name of the manifest of the generation whose stream has this name."""
     return f"{stream}.json"
 
 
@@ -115,7 +116,10 @@ def digest(content: bytes) -> str:
 
 
 def chain_of(previous: str, files: Iterable[ArchivedFile]) -> str:
-    """Return the SHA-256 (hex) over the manifest before and these files, in their order."""
+    """Return one SHA-256 (hex) over `previous`, the SHA-256 of the manifest before, and over these files.
+
+    Of each file it takes name, size and SHA-256, in their order.
+    """
     chain = hashlib.sha256(previous.encode())
     for file in files:
         chain.update(f"\n{file.name} {file.bytes} {file.sha256}".encode())
@@ -125,8 +129,8 @@ def chain_of(previous: str, files: Iterable[ArchivedFile]) -> str:
 def decoded(contents: Sequence[tuple[str, bytes]]) -> list[GenerationManifest]:
     """Decode manifests, given as the name and content of each file, the oldest generation first.
 
-    Raises ArchiveDamaged if one cannot be read or has another format, and unless they are one chain. A generation that
-    the broker lost before it was archived has no part in it.
+    Raises ArchiveDamaged if one cannot be read or has another format, or if they are not one chain. Generation numbers
+    only have to rise: one that the broker lost before it was archived has no manifest.
     """
     manifests: list[GenerationManifest] = []
     previous = ""
@@ -171,9 +175,10 @@ def _whole_until(runs: Iterable[tuple[int, int]]) -> int:
 
 
 def missing_before(manifests: Sequence[GenerationManifest], of: GenerationManifest) -> list[str]:
-    """Return the services, as texts with a position, whose logs the archive lacks a fact of before one in `of`.
+    """Return a text for each service whose log has a gap in `manifests` before its last position in `of`.
 
-    A later generation has it or will have it: a relay publishes what an older one lost into the newest.
+    The text names the gap's first position and the service. A later generation has those facts or will have them: a
+    relay publishes what an older one lost into the newest.
     """
     untils = {service: (log_of(manifests, service).until, one.last) for service, one in of.logs.items()}
     return [f"position {until + 1} of {service}_svc's log" for service, (until, last) in untils.items() if until < last]

@@ -14,7 +14,7 @@ from infra.archive.writing import described
 class ArchivePlace(Protocol):
     """The files of one archive. Its methods wait for disk or network, and raise ArchiveDamaged; only `ask` is async.
 
-    A method that is given a `stream` and a `file` is of a file of that generation, which the manifest has.
+    `stream` names a generation; `file` is one of its files, as its manifest has it.
     """
 
     title: str
@@ -27,7 +27,7 @@ class ArchivePlace(Protocol):
     """Whether a look costs so little that all who ask look anew."""
 
     async def ask(self) -> None:
-        """Ask for what shows, at the least cost and within seconds, that the place can be read."""
+        """Check, at the least cost and within seconds, that the place can be read. Raises ArchiveDamaged if not."""
         ...
 
     def look(self) -> list[tuple[str, str]]:
@@ -39,11 +39,11 @@ class ArchivePlace(Protocol):
         ...
 
     def where(self, stream: str, file: ArchivedFile) -> str:
-        """Return what messages call a file. Raises nothing."""
+        """Return where a file is, as log lines and errors say it. Raises nothing."""
         ...
 
     def whole(self, stream: str, file: ArchivedFile) -> Path:
-        """Return the path of a file on this machine. Raises OSError, too."""
+        """Return the path of a file on this machine; a bucket copies it to its cache first. Raises OSError, too."""
         ...
 
     def read_range(self, stream: str, file: ArchivedFile, offset: int, size: int) -> bytes:
@@ -51,7 +51,7 @@ class ArchivePlace(Protocol):
         ...
 
     def described(self, stream: str, file: ArchivedFile) -> ArchivedFile:
-        """Return size and checksum of a file, computed from what the place has. Raises OSError, too."""
+        """Read a file in the place; return its name with the size and checksum found there. Raises OSError, too."""
         ...
 
     def writing_folder(self, stream: str) -> Path:
@@ -59,14 +59,17 @@ class ArchivePlace(Protocol):
         ...
 
     def add(self, stream: str, written: Sequence[ArchivedFile]) -> None:
-        """Put files from their `writing_folder` in their place, durably; a folder that is elsewhere is removed then.
+        """Put these files, which are in `writing_folder`, into the place, durably.
 
-        Raises OSError, too.
+        A `writing_folder` outside the place, such as a bucket's, is then removed. Raises OSError, too.
         """
         ...
 
     def publish(self, name: str, content: bytes) -> None:
-        """Put a manifest there, whole or not at all. Raises ArchiveTaken if a bucket has another one; OSError."""
+        """Put a manifest into the place, whole or not at all. A folder replaces one of this name.
+
+        Raises ArchiveTaken if a bucket has one of this name with other content; OSError.
+        """
         ...
 
 
@@ -130,7 +133,7 @@ class Folder:
         return self.path / stream
 
     def add(self, stream: str, written: Sequence[ArchivedFile]) -> None:
-        """Do nothing: they were written there."""
+        """Do nothing: the files were written in their place, as `writing_folder` is there."""
 
     def publish(self, name: str, content: bytes) -> None:
         files.write(self.path / name, content)

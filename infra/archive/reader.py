@@ -49,7 +49,7 @@ class Block(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """What a look found: the names of the manifests, their content, and the SHA-256 of the newest one."""
+    """What a look found: `ArchivePlace.look`'s answer, the manifests, the SHA-256 of the newest one (empty: none)."""
 
     names: list[tuple[str, str]]
     manifests: list[GenerationManifest]
@@ -59,8 +59,9 @@ class _Seen(NamedTuple):
 class Archive:
     """Reads what is archived in a place, such as a folder, which may be missing: then nothing is.
 
-    All but `place` and `has_looked` raise ArchiveDamaged. They wait for the disk. Those that read messages, and `look`,
-    and before the first `look` all others, wait for the network, too: a task calls them in a thread.
+    All but `place` and `has_looked` raise ArchiveDamaged. They wait for the disk. With a bucket, those that read
+    messages, and `look`, and before the first `look` all others, wait for the network, too. So a task calls them in a
+    thread.
     """
 
     def __init__(self, place: ArchivePlace | Path) -> None:
@@ -69,14 +70,14 @@ class Archive:
 
     @property
     def has_looked(self) -> bool:
-        """Whether there was a look that found what is archived."""
+        """Whether a `look` has succeeded, even if nothing is archived."""
         return self._seen is not None
 
     @property
     def manifests(self) -> list[GenerationManifest]:
-        """The manifests, the oldest generation first: of a folder as they are now, else as of the last `look`.
+        """The manifests, the oldest generation first: of a folder as they are now, of a bucket as of the last `look`.
 
-        Without an earlier `look`, this is one.
+        Calls `look` if none has succeeded yet.
         """
         return self._known().manifests
 
@@ -107,7 +108,7 @@ class Archive:
 
     @property
     def first_kept(self) -> int:
-        """The number after that of the newest archived generation; 0 without one."""
+        """The number of the generation after the newest archived one; 0 if none is archived."""
         manifests = self.manifests  # each time, the folder is looked at
         return manifests[-1].number + 1 if manifests else 0
 
@@ -129,10 +130,11 @@ class Archive:
         last: int | None = None,
         since_ns: int = 0,
     ) -> Iterator[list[ArchivedMessage]]:
-        """Yield the messages of a generation, in lists by their sequence: those that a filter in `subjects` matches.
+        """Yield, in lists, the messages of a generation that a NATS filter in `subjects` matches; no filter: all.
 
-        No filter: all. A list may be empty. `first` and `last` are sequences, both inclusive; `since_ns`: stored then
-        or later. The index leads to a key; with a wildcard in any filter all that is in the bounds is read.
+        They come in the order of their sequences. A list may be empty. `first` and `last` are sequences, both
+        inclusive; `since_ns`: stored then or later, in ns since 1970. Without wildcards only blocks with the filters'
+        keys are read, by the index. With a wildcard in any filter every block within the bounds is read.
         """
         end = manifest.last_sequence if last is None else last
         exact = frozenset(subjects)
@@ -150,7 +152,7 @@ class Archive:
             ]
 
     def blocks(self, manifest: GenerationManifest, keys: Collection[str] | None = None) -> list[Block]:
-        """Return the places of a generation's blocks, in the order of their sequences; with `keys`: that have one."""
+        """Return a generation's blocks, by sequence. `keys`: only blocks with a message of one of these (`key_of`)."""
         file = self._file(manifest, INDEX)
         select = "SELECT part, offset, size, first, last, last_ns FROM blocks"
         try:
@@ -175,7 +177,7 @@ class Archive:
                     raise  # else another process has just removed the copy: it is made again
 
     def block(self, manifest: GenerationManifest, block: Block) -> list[ArchivedMessage]:
-        """Read one block: all of it, or it is damaged."""
+        """Read all messages of one block. Raises ArchiveDamaged if they are not those that the index says."""
         file = self._file(manifest, block.part)
         try:
             piece = self.place.read_range(manifest.stream, file, block.offset, block.size)

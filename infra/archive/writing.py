@@ -1,4 +1,4 @@
-"""Writes a generation's messages into files of the archive. Without a manifest they count for nothing."""
+"""Writes a generation's messages into files of the archive. Readers ignore files that no manifest names."""
 
 import gzip
 import hashlib
@@ -28,9 +28,10 @@ CREATE TABLE keys (key TEXT, block INTEGER, PRIMARY KEY (key, block)) WITHOUT RO
 
 
 class FileWriter:
-    """Writes one generation into its folder, in place of what a run before left there. Call `finish` in its context.
+    """Writes the files of one generation into its folder. Call `finish` inside its `with`.
 
-    Every method raises OSError or sqlite3.Error.
+    The constructor removes what is in the folder, such as the files of a run before. Every method raises OSError or
+    sqlite3.Error.
     """
 
     def __init__(self, folder: Path, *, block_messages: int = BLOCK_MESSAGES, part_bytes: int = PART_BYTES) -> None:
@@ -57,7 +58,7 @@ class FileWriter:
         self._index.close()
 
     def add(self, messages: Iterable[ArchivedMessage]) -> None:
-        """Write messages, which come in the order of their sequences."""
+        """Write messages, after all earlier ones: sequences have to rise. Some wait in memory until `finish`."""
         for message in messages:
             self._open.append(message)
             self._lines.append(line(message))

@@ -1,4 +1,4 @@
-"""Rows as Arrow tables: the row type is the only schema, for NDJSON and for Parquet."""
+"""Makes Arrow tables of rows, for Parquet files. A dataset's row type alone says which columns they have."""
 
 import types
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def schema(dataset: Dataset) -> pa.Schema:
 def table(dataset: Dataset, rows: Sequence[Row]) -> pa.Table:
     """Make a table of these rows, of which there is at least one.
 
-    Its metadata has that of `schema`, and the last row's `fact_id` under the key LAST_FACT_ID.
+    Its metadata has what that of `schema` has, and the last row's `fact_id` under the key LAST_FACT_ID.
     """
     wanted = schema(dataset)
     columns = [pa.array([_plain(getattr(row, field.name)) for row in rows], type=field.type) for field in wanted]

@@ -41,9 +41,9 @@ Group = list[Range]
 class CompactionLimits(NamedTuple):
     """When files are put together, and into how large ones.
 
-    `files`: a day with at least so many small files that can be put together is compacted; a day that is over, with
-    two. With `files` 0 no day is. `bytes`: the most that the files put into one have together, on the disk. A file of
-    half of this or more is not small.
+    `files`: the newest day is compacted when at least so many of its small files can be put together; an earlier day,
+    when two can. 0: no day is compacted. `bytes`: the most bytes on the disk that the files put into one file have
+    together. A file is small if it has less than half of `bytes`.
     """
 
     files: int
@@ -69,7 +69,7 @@ class Compactor:
         """When a round that an error of the file system has ended is begun again, by the clock `monotonic`."""
 
     def added(self, folder: Path) -> None:
-        """Count a new file in this day's folder."""
+        """Note a new file in this day's folder. A round is due after `files` new ones, or the first of another day."""
         self._new_files += 1
         if self._new_files >= self._limits.files or folder != self._last_day:
             self._is_due = True
@@ -78,9 +78,9 @@ class Compactor:
     def step(self, committed: Callable[[], Sequence[Range]], stopped: Callable[[], bool]) -> bool:
         """Compact one day, if one is due; return whether another call may find more to do.
 
-        `committed` lists all files in order. What fails is logged, and tried again once new files make a day
-        due: small files are no harm to the export. Where folders cannot be swapped, nothing is compacted any more. The
-        day stays as it is when `stopped` says so before the last file is read.
+        `committed` lists all files in order. Errors are logged, not raised. A day with a damaged file is tried again
+        in the round that new files begin. AGAIN_S after an OSError a round begins. Where folders cannot be swapped,
+        nothing is compacted any more. The day stays as it is if `stopped` returns True before its last file is read.
         """
         if self._again_at is not None and monotonic() >= self._again_at:
             self._is_due, self._again_at = True, None
@@ -133,9 +133,10 @@ class Compactor:
 
 
 def due(ranges: Sequence[Range], limits: CompactionLimits) -> dict[Path, list[Group]]:
-    """Return, for each day's folder to be compacted, what is put together there. `ranges`: all files, in order.
+    """Return the groups to put together, by the folder of each day that is due. `ranges`: all files, in order.
 
-    A day is over if the file with the highest positions is of another one. Raises OSError.
+    The day of the file with the highest positions is due with `limits.files` small files; any other day, with two that
+    can be put together. Raises OSError.
     """
     found: dict[Path, list[Group]] = {}
     for folder, run in groupby(ranges, lambda each: each.path.parent):
@@ -148,7 +149,7 @@ def due(ranges: Sequence[Range], limits: CompactionLimits) -> dict[Path, list[Gr
 
 
 def _groups(run: Iterable[Range], most_bytes: int) -> Iterator[Group]:
-    """Yield the groups of at least two small files that this run has. The run is of one day, without a gap."""
+    """Yield the groups of at least two small files. `run`: files of one day, with none of another day between them."""
     group: Group = []
     total = 0
     for each in run:
@@ -166,7 +167,7 @@ def _groups(run: Iterable[Range], most_bytes: int) -> Iterator[Group]:
 def _of_one_schema(group: Group) -> Iterator[Group]:
     """Cut the group where the schema changes, and yield the parts of at least two files.
 
-    Raises SinkError; FileNotFoundError if a file is gone.
+    Raises SinkError if a file cannot be read; FileNotFoundError if one is gone.
     """
     for _, alike in groupby(group, lambda each: readable(each, _schema)):
         if len(same := list(alike)) > 1:
@@ -212,7 +213,7 @@ def _fill(made: Path, folder: Path, groups: Sequence[Group], stopped: Callable[[
 
 
 def clear(work: Path) -> None:
-    """Remove replaced folders, and unfinished ones, that have not changed for KEPT_S. Raises OSError."""
+    """Remove the folders in `work`, replaced or unfinished ones, that have not changed for KEPT_S. Raises OSError."""
     for folder in work.iterdir():
         if folder.is_dir() and time.time() - folder.stat().st_ctime >= KEPT_S:
             shutil.rmtree(folder)

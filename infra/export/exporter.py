@@ -34,9 +34,9 @@ class Stopped(Exception):
 class Exporter:
     """Exports one dataset to one sink, whose lock the caller holds.
 
-    `poll_s`: the pause after a look into the log, unless a commit or more compaction follows. `report_s`: between two
-    log lines about the lag. `grace_s`: how long a running commit may take after `closing` is set. All in seconds.
-    Set `closing` to end `run`.
+    `poll_s`: the pause after a look into the log, unless a commit or more compaction follows. `report_s`: the time
+    between two messages that report the lag. `grace_s`: how long a commit may take once `closing` is set. All in
+    seconds. Set `closing` to end `run`, which commits the rows in hand first, unless an attempt fails.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class Exporter:
         return self._now() - self._since >= self._sink.limits.age_s
 
     async def _commit(self) -> None:
-        """Commit the rows in hand, with as many attempts as it takes; then no row is in hand. Raises Stopped."""
+        """Commit the rows in hand, which then are none; repeat a failed attempt until `closing`. Raises Stopped."""
         while True:
             try:
                 await self._attempt()

@@ -96,9 +96,9 @@ class FileSink:
         return await asyncio.to_thread(self._again, self._position)
 
     def _again(self, read: Callable[[], Result]) -> Result:
-        """Call `read` until it meets no file that was removed after it was listed, but at most ATTEMPTS times.
+        """Return what `read` returns; call it again if a file was removed after `read` listed it.
 
-        Raises Unavailable after that, or if the folder cannot be listed; SinkError.
+        Raises Unavailable after ATTEMPTS calls, or if the folder cannot be listed; SinkError as `read` does.
         """
         for _ in range(ATTEMPTS):
             try:

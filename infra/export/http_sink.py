@@ -138,7 +138,7 @@ class HttpSink:
     ) -> httpx.Response:
         """Send a request, with the bearer token if there is one; return the answer if its status is 2xx.
 
-        Raises Unavailable for any other answer, for none in time, and for a token that cannot be used.
+        Raises Unavailable for any other answer, for none within `timeout_s`, and for a token that cannot be used.
         """
         try:
             async with asyncio.timeout(self._timeout_s):  # for the whole answer: the client's own is for each read

@@ -63,8 +63,8 @@ def committed(folder: Path) -> list[Range]:
 def readable(each: Range, read: Callable[[Path], Result], advice: str = "") -> Result:
     """Return what `read` makes of the file, which another program may have written.
 
-    Raises FileNotFoundError if it is gone; SinkError if it cannot be read, or lacks what `read` looks for (ValueError,
-    LookupError), with this advice or one for any file.
+    Raises FileNotFoundError if it is gone; SinkError if `read` raises OSError, pa.ArrowException, ValueError or
+    LookupError. The SinkError's message ends with `advice`; empty: with the advice to write the file again.
     """
     try:
         return read(each.path)
@@ -83,8 +83,8 @@ def write_table(table: pa.Table, path: Path) -> None:
 def put_together(ranges: Sequence[Range], path: Path, stopped: Callable[[], bool]) -> None:
     """Write the rows of these files, of one schema and in this order, as the file `path`, with the last one's metadata.
 
-    Not durable yet. Raises CompactionStopped when `stopped` says so before a file is read; SinkError if one of them
-    cannot be read; OSError.
+    Does not sync `path` to the disk. Raises CompactionStopped if `stopped` returns True before a file is read;
+    SinkError if one of them cannot be read; OSError.
     """
     schema = readable(ranges[-1], pq.read_schema)
     tables: list[pa.Table] = []

@@ -121,10 +121,10 @@ async def status(export: Export) -> Lag:
 
 
 async def reconcile(export: Export) -> tuple[Comparison, Lag]:
-    """Compare log and dataset up to the sink's position; return the comparison, and the lag of that position before it.
+    """Compare log and dataset up to the sink's position; return the comparison, and the sink's lag.
 
-    An export may run meanwhile, and services record: what came during a long comparison is no lag. Raises ExportError,
-    StoreError.
+    The lag is measured before the comparison. An export may run meanwhile, and services record: what comes during a
+    long comparison is not in the lag. Raises ExportError, StoreError.
     """
     sink = export.sink()
     try:

@@ -27,15 +27,15 @@ class Comparison(NamedTuple):
 async def compare(log: Log, dataset: Dataset, sink: Sink, through: ExportPosition) -> Comparison:
     """Compare the totals of log and dataset up to and including `through`, the sink's position.
 
-    An export may run meanwhile: the rows that it writes are after that position and do not count. Do not rewind it
-    meanwhile. Raises StoreError, Unavailable, SinkError, Unexportable.
+    An export may run meanwhile: the rows that it writes are after that position and do not count. But the sink must
+    not be rewound meanwhile. Raises StoreError, Unavailable, SinkError, Unexportable.
     """
     there = await sink.totals(through)
     return Comparison(through, await totals_of(log, dataset, through), there)
 
 
 async def totals_of(log: Log, dataset: Dataset, through: ExportPosition) -> Totals:
-    """Count the log's rows up to and including this position. Raises StoreError, Unexportable."""
+    """Count and sum the log's rows up to and including this position. Raises StoreError, Unexportable."""
     totals: Totals = {}
     async for records in chunks(log, dataset, 0):
         rows = [to_row(dataset, record) for record in records if record.position <= through.position]

@@ -22,7 +22,7 @@ class Limits(NamedTuple):
 class Sink(Protocol):
     """Stores rows, which it takes in log order. The methods that write need the lock: `commit`, `rewind`, `compact`.
 
-    They write nothing after they have ended, also if they were canceled: the caller may give up the lock then.
+    Once such a method has ended, even by cancellation, it writes nothing more: the caller may give up the lock then.
     """
 
     @property
@@ -59,7 +59,7 @@ class Sink(Protocol):
     async def compact(self, stopped: Callable[[], bool]) -> bool:
         """Do a part of the maintenance that waits for a quiet moment; return whether another call may find more to do.
 
-        It changes neither rows nor position, and gives up when `stopped` says so. It logs what fails.
+        Changes neither rows nor position, and gives up if `stopped` returns True. Errors are logged, not raised.
         """
 
     async def totals(self, through: ExportPosition) -> Totals:

@@ -52,10 +52,10 @@ def to_row(dataset: Dataset, record: Notification) -> Row:
 
 
 def stopping_at_newer(dataset: Dataset, folder: Path) -> Dataset:
-    """Return the dataset with the facts added to its topics that only newer code knows, by the vocabulary in `folder`.
+    """Return a copy of the dataset; its topics also have the names of the facts that only newer code knows.
 
-    `folder`: that of the log; if it has no readable vocabulary, nothing is added. An export stops at such a fact: newer
-    code may make a row of it, and would find the sink to be past it.
+    The vocabulary in `folder`, the log's, names them; if none can be read, nothing is added. So an export stops at such
+    a fact. Otherwise newer code, which may make a row of it, would find the sink past it.
     """
     new = sorted(word for word in unknown(folder, VOCABULARY) if " " not in word)
     return replace(dataset, topics=(*dataset.topics, *new))

@@ -20,6 +20,6 @@ def count(totals: Totals, dataset: Dataset, rows: Iterable[Row]) -> None:
 
 
 def add(totals: Totals, key: Key, numbers: list[Any]) -> None:
-    """Add `numbers`, one by one, to those that `totals` has for this day and kind, in place."""
+    """Add `numbers`, one by one, to those that `totals` has for this day and kind (none: set them), in place."""
     there = totals.get(key)
     totals[key] = numbers if there is None else [a + b for a, b in zip(there, numbers, strict=True)]

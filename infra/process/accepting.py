@@ -1,4 +1,7 @@
-"""When a service accepts from a socket that its starter holds: once it can record new work."""
+"""Begins to accept HTTP connections: at once, or, on a socket that the starter holds, once the broker is no trouble.
+
+The starter is the process that started the service; `just up` holds the sockets of its services (`infra.listening`).
+"""
 
 import asyncio
 import socket
@@ -15,10 +18,10 @@ LOOK_EVERY_S: Final = 0.02
 
 
 async def serve(server: Server, listener: socket.socket, runtime: Runtime, within_s: float = ACCEPT_WITHIN_S) -> None:
-    """Serve, from a held socket as soon as the broker is no trouble, or after `within_s` seconds.
+    """Serve until the server ends. Begin at once; on a held socket, once `broker.trouble` is None or `within_s` over.
 
-    Until then connections wait in the system's queue. If the process is to end before, this accepts none of them: the
-    next process finds them in the socket.
+    `within_s` is in seconds. Until then connections wait in the system's queue. If `closing` is set before, this
+    accepts none of them: the next process finds them in the held socket.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + within_s

@@ -16,7 +16,7 @@ from infra.process.runtime import Runtime
 
 
 def build(name: str, routes: Sequence[ControllerRouterHandler], runtime: Runtime) -> Litestar:
-    """Build the app of the service with this name, from its own routes. Raises FastPathRefused."""
+    """Build the app of the service `name`: its own `routes`, and those for operators. Raises FastPathRefused."""
     operating = [
         view_routes(runtime.views),
         dead_letter_routes(runtime.consumers, runtime.metrics),

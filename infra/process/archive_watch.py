@@ -17,7 +17,7 @@ ASK_EVERY_S: Final = 30.0
 
 
 def watch(runtime: Runtime) -> None:
-    """Add the watch to the runtime, unless the archive is a folder, which is looked at all the time."""
+    """Add the watch to the runtime; not for an archive in a folder, which every reader looks at anew."""
     place = archive_of(runtime.settings).place
     if not place.near:
         ArchiveWatch(runtime, place)
@@ -45,7 +45,7 @@ class ArchiveWatch:
                 return
 
     async def ask(self) -> None:
-        """Ask once, and log whether this has changed."""
+        """Ask once; log if the archive can be read no more, or again."""
         before, self._why = self._why, await self._trouble()
         if self._why and not before:
             logger.warning("the archive cannot be read", reason=self._why)

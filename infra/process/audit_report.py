@@ -1,6 +1,6 @@
 """The last audit's verdict and age as gauges, for alerts; an audit is a command, and nobody scrapes it.
 
-A system that has facts for longer than a day and no report of an audit is warned of.
+Without a report of an audit, `/readyz` warns from DUE_AFTER (25 h) after the first fact of this service's log.
 """
 
 from collections.abc import Sequence
@@ -40,9 +40,9 @@ _decode: Final = msgspec.json.Decoder(_Report).decode
 
 
 class AuditGauges:
-    """Reads the report when the file has changed. One service does; without a report nothing is exported.
+    """Reads the report when its file has changed, and exports it; without a report nothing is exported.
 
-    While a report cannot be read, the one that was read before is exported.
+    One service of the system makes one. While a report cannot be read, the one that was read before is exported.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -93,7 +93,7 @@ class AuditGauges:
             await self.look()
 
     async def look(self) -> None:
-        """Read the report if it has changed, and the time of the first fact until it is known."""
+        """Read the report if it has changed; without any, also the time of the log's first fact, until it is known."""
         self._look()
         if self._report is not None or self._began_at is not None:
             return

@@ -9,7 +9,7 @@ UNKNOWN: Final = "unknown"
 
 
 def installed_version() -> str:
-    """Return the version that is installed; UNKNOWN if none is."""
+    """Return the installed version of this system's package; UNKNOWN if it is not installed."""
     try:
         return version(PACKAGE)
     except PackageNotFoundError:
@@ -17,7 +17,7 @@ def installed_version() -> str:
 
 
 def commit_of(root: Path) -> str:
-    """Return the first 12 digits of the commit that is checked out in this folder; UNKNOWN if none is found."""
+    """Return the first 12 hex digits of the commit that is checked out in this folder; UNKNOWN if none is found."""
     git = root / ".git"
     try:
         if git.is_file():  # a work tree: the file names its folder

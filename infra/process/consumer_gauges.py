@@ -50,7 +50,7 @@ class ConsumerGauges:
         )
 
     def _backlog(self, value: Callable[[Sequence[Backlog]], float]) -> Mapping[Labels, float]:
-        """Read this of each consumer: of what it has yet to hear on all generations of the stream together."""
+        """Return, by consumer, `value` of its backlogs, one for each generation. Without a session: of the last one."""
         found: dict[str, list[Backlog]] = {}
         for listener, consumer in self._consumers.items():
             if present := [(one.durable, one.backlog) for one in consumer.supervisor.consumers]:

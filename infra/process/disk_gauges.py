@@ -74,7 +74,7 @@ class DiskGauges:
             await self.look()
 
     async def look(self) -> None:
-        """Read what is free. What cannot be read is left out."""
+        """Read how many bytes are free now, and keep that for an hour. What cannot be read is logged and left out."""
         try:
             free = await in_thread(lambda: self._read(self._folder))
         except OSError as error:

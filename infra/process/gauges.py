@@ -21,10 +21,10 @@ CHECK_EVERY_S: Final = 5.0
 
 
 class Gauges:
-    """Exports the gauges that every service has, but for those of its consumers."""
+    """Exports the gauges that every service has, but for those of its consumers and its disk."""
 
     def __init__(self, runtime: Runtime, log_end: int) -> None:
-        """`log_end`: the position of the log's last fact, before the writer runs. Make it once, before the start."""
+        """`log_end`: the position of the log's last fact before the writer runs. Make one Gauges, before the start."""
         self._runtime = runtime
         self._log = RelayLag(lambda: runtime.broker.relay, log_end)
         self._records = True
@@ -89,7 +89,10 @@ class Gauges:
 
 
 async def export_gauges(runtime: Runtime, folder: Path) -> None:
-    """Export the gauges of a runtime whose writer does not run yet, and whose store is in this folder."""
+    """Export the gauges of a service: its own, its disk's and its consumers'.
+
+    Call it before the writer runs. The store is in `folder`.
+    """
     try:
         log_end = await runtime.store.max_notification_id()
     except StoreError:  # the store may recover; what is published tells the position

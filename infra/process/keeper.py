@@ -1,7 +1,7 @@
 """`orders stream keeper`: makes the stream's next generation when it is time, and seals those before.
 
-Exit codes: 0 stopped on request, 1 an unexpected error, 2 it cannot start. It has no data: it may be killed at any
-moment, and two may run.
+Exit codes: 0 stopped on request, 1 an unexpected error, 2 it cannot start. A keeper stores nothing on its machine: it
+may be killed at any moment, and two may run at the same time.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ LONGEST_BACKOFF_S: Final = 5.0
 
 
 class Keeper:
-    """Does the module's work, in one session with the broker after another, until `stopping` is set."""
+    """Makes and seals generations, in one session with the broker after another, until `stopping` is set."""
 
     def __init__(
         self,
@@ -58,7 +58,10 @@ class Keeper:
         self.stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Look once a second until `stopping` is set; begin anew after an error of the broker. Raises any other one."""
+        """Look once a second until `stopping` is set. After an error of the broker or an OSError, connect anew.
+
+        Raises any other error.
+        """
         backoff = Backoff(FIRST_BACKOFF_S, LONGEST_BACKOFF_S, chance=random.random)
         while not self.stopping.is_set():
             try:
@@ -78,10 +81,11 @@ class Keeper:
             await wait(self.stopping, LOOK_EVERY_S)
 
     async def look(self, nc: BrokerClient) -> None:
-        """Make the next generation if due; else copy consumers to the newest, and seal older quiet ones.
+        """Make the next generation if due; else copy consumers to the newest one, and seal older quiet ones.
 
-        It gets those that the one before it has, until that is sealed. A step that an earlier keeper was killed in is
-        done again. Does nothing before there is a generation. Raises StreamMisconfigured, the client's errors.
+        The copied consumers are those of the generation before the newest, until that is sealed. A step in which an
+        earlier keeper was killed is done again. Does nothing while there is no generation. Raises StreamMisconfigured,
+        the client's errors.
         """
         js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
         try:

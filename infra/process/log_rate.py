@@ -16,7 +16,7 @@ MAX_EVENTS: Final = 1_000
 
 
 class Suppressed(NamedTuple):
-    """So many lines of this event were not shown within `seconds`; `level` is that of the last one."""
+    """How many lines of an event were not shown within the last `seconds`; `level` is that of the last of them."""
 
     event: str
     level: int

@@ -1,6 +1,7 @@
 """Configures a process's log lines, which go to standard error as text or as JSON.
 
-A line never makes the process wait and has no local variables. Secrets are hidden; most repeats are counted, not shown.
+A line never makes the process wait. A traceback shows no values of local variables. Secrets are hidden. Most repeated
+lines are counted, not shown.
 """
 
 import logging
@@ -77,8 +78,9 @@ class LogHandler(logging.Handler):
             self._output.put(f"a log line of {record.name} cannot be formatted: {type(error).__name__}")
 
     def put_lines(self, event: str, lines: Sequence[Mapping[str, str | float]]) -> None:
-        """Queue lines at INFO whose fields are these: a tenth of the usual cost, for what happens a thousand times a
-        second. They are not limited in their rate and not searched for secrets: their texts are ids and words of ours.
+        """Queue a line at INFO for each mapping of fields in `lines`, at a tenth of the usual cost.
+
+        They are not limited in their rate and not searched for secrets: their texts have to be ids and words of ours.
         """
         at = datetime.now(UTC)
         if self.as_text:
@@ -114,10 +116,10 @@ class LogHandler(logging.Handler):
 
 
 def complaint(record: logging.LogRecord) -> tuple[str, Hashable]:
-    """Return what makes a line a repeated one: its event, and its fields that are text, as numbers and times differ.
+    """Return `event` and `fields` for `LogRate.shows`: a line with the same two as an earlier one is a repeat.
 
-    Of those the timestamp and the traceback do not count. Of a library's line: its logger and its message without the
-    arguments, and all arguments, also numbers.
+    Of a line of ours: its event, and its fields that are text, without timestamp and traceback. Of a library's line:
+    its logger with its message before arguments are put in, and all arguments as one text.
     """
     if isinstance(record.msg, dict):  # structlog's
         fields = sorted((name, value) for name, value in record.msg.items() if isinstance(value, str))
@@ -168,9 +170,9 @@ def configure(
 
 
 def info_lines(event: str) -> Callable[[Sequence[Mapping[str, str | float]]], None] | None:
-    """Return a function that logs such an event for each of some things, at INFO; see `LogHandler.put_lines`.
+    """Return a function that logs this event once for each mapping of fields it is given; see `LogHandler.put_lines`.
 
-    None if this process shows no such lines.
+    None: this process shows no lines at INFO, or `configure` was not called.
     """
     root = logging.getLogger()
     if not root.isEnabledFor(logging.INFO):
@@ -179,7 +181,7 @@ def info_lines(event: str) -> Callable[[Sequence[Mapping[str, str | float]]], No
 
 
 def _rendering(secrets: Sequence[str], *, as_text: bool) -> list[structlog.typing.Processor]:
-    """Return the processors that make the text of a line, clean of these secrets."""
+    """Return structlog's processors that make a line's text, with these secrets hidden."""
 
     def clean(_: Any, __: str, fields: Fields) -> Fields:
         shown = {name: value for name, value in fields.items() if name != UNLIMITED}
@@ -199,10 +201,11 @@ def _rendering(secrets: Sequence[str], *, as_text: bool) -> list[structlog.typin
 
 
 def cleaned(name: str, value: Any, secrets: Sequence[str], *, as_text: bool) -> Any:
-    """Return a field's value as it may be shown: without secrets, and cut after MAX_VALUE characters.
+    """Return the value of the field `name` as it may be shown: without secrets, and cut after MAX_VALUE characters.
 
-    With `as_text`, it is printable, except a field `exception`. None, `exc_info`, and numbers that are no secret's stay
-    as they are. Of that field, the traceback in JSON, the last MAX_TRACEBACK characters stay.
+    With `as_text` the result is printable. The field `exception`, a traceback, is only freed of secrets and cut to its
+    last MAX_TRACEBACK characters. None, the field `exc_info`, and numbers of fields not named as secret are returned
+    unchanged.
     """
     if value is None or name == "exc_info":
         return value

@@ -102,8 +102,8 @@ class Measures:
     def settled(self, work: Commands, outcomes: Sequence[Outcome]) -> None:
         """Measure a batch that is recorded: its size, the delay of its deliveries, and the durations of their steps.
 
-        `work`: its commands, each with its source; `outcomes`: one for each of these. Requests, failed retries and
-        redriven dead letters count in the size only. A batch without commands is not measured.
+        `work`: its commands, each with its source; `outcomes`: one for each of these. Requests, commands that failed,
+        and redriven dead letters count in the size only. A batch without commands is not measured.
         """
         if not work:  # the batch has no command
             return
@@ -130,11 +130,14 @@ class Measures:
                     step.observe(took_s if took_s >= 0 else self._set_back(took_s))
 
     def _heard_as(self, delivery: Delivery) -> Histogram:
-        """Return where to measure a message that is tried again, or has waited for another one of its key."""
+        """Return the delay's histogram for a message that is tried again, or has waited for another one of its key."""
         return self._heard.get(consumer_name(self._service, delivery.subject.rpartition(".")[0]), self._heard_by_others)
 
     def warnings(self) -> list[str]:
-        """Return the warning for `/readyz` that this service's clock lags, while effects show it."""
+        """Return the warning for `/readyz` that this service's clock lags that of others.
+
+        Empty unless an effect 1 s or more before its cause was seen in the last CLOCK_WARNED_S (60 s).
+        """
         if self._lagged_s < CLOCK_LATE_S or self._monotonic() - self._lagged_at > CLOCK_WARNED_S:
             return []
         return [
@@ -143,7 +146,10 @@ class Measures:
         ]
 
     def _set_back(self, negative_s: float) -> float:
-        """Count a negative duration, unless clocks that keep the time explain it; return what to take for it."""
+        """Count a negative duration, unless it is within SKEW_S; return 0 s, to be measured in its place.
+
+        One of CLOCK_LATE_S or more makes `warnings` warn.
+        """
         if negative_s < -SKEW_S:
             self._backward.value += 1
         if negative_s <= -CLOCK_LATE_S:
@@ -154,6 +160,6 @@ class Measures:
 
 
 def _answers(reactions: Reactions) -> frozenset[type[Fact]]:
-    """Return the facts about a saga that the service's reactions may record."""
+    """Return the types of the saga's facts that the service's reactions may record."""
     kinds = [kind for kind in reactions.values() if isinstance(kind, type) and issubclass(kind, Reaction)]
     return frozenset(fact for kind in kinds for fact in kind.says if issubclass(fact, SagaFact))

@@ -25,10 +25,10 @@ RETRY_S: Final = 1.0
 
 
 async def watch(runtime: Runtime, service: str, folder: Path) -> None:
-    """Note which code writes the log from now on, and add the search and its warnings to the runtime.
+    """Note in `vocabulary.json` what this code knows of the service's facts; add search and warnings to the runtime.
 
-    `folder` is the store's. Call this before the service records anything. Without a fitting `vocabulary.json` the
-    whole log is searched. If that file cannot be written, or the log not read, that is logged; nothing is searched.
+    The file is in `folder`, the store's. Call this before the service records anything. Without a file of this log the
+    whole log is searched. If the file cannot be written, or the log not read, that is logged; nothing is searched.
     """
     known = [word for word in VOCABULARY if said_by(word) == service]
     try:
@@ -42,9 +42,9 @@ async def watch(runtime: Runtime, service: str, folder: Path) -> None:
 
 
 class NewerFacts:
-    """Searches these segments of the log once, for streams with a fact of newer code; adds them to the unreadable ones.
+    """Searches these segments of the log once for facts of newer code, and adds their streams to `writer.unreadable`.
 
-    That only tells of them: such a stream cannot be read before the search, either.
+    So operators hear of them. Such a stream cannot be read before the search, either.
     """
 
     def __init__(self, runtime: Runtime, segments: Sequence[Segment]) -> None:

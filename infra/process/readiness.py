@@ -33,7 +33,7 @@ def warnings(runtime: Runtime) -> list[str]:
 
 
 def ready_by_reason(broker: Broker, records: bool) -> dict[str, bool]:
-    """Return, by each reason that may keep the service from being ready, whether it does not.
+    """Return, for each reason that can keep a service from being ready, False if it does so now, otherwise True.
 
     `why_not_ready` says more. This looks only at what is in memory; `records`: whether the store can record.
     """

@@ -21,7 +21,10 @@ class RelayLag:
     """
 
     def __init__(self, relay: Callable[[], Relay | None], log_end: int, clock: Callable[[], float] = monotonic) -> None:
-        """`relay` returns that of the present session; `log_end` is the log's last position; `clock` is in seconds."""
+        """`relay` returns the present session's relay, None without one; `log_end`: the log's last position.
+
+        `clock` returns seconds that only rise.
+        """
         self._relay = relay
         self._clock = clock
         self._published = log_end

@@ -92,8 +92,8 @@ class Service:
 def run(service: Service, *, open_store: OpenStore = SQLiteStore.open, connect: Connect = connect) -> None:
     """Run the service until SIGTERM or SIGINT, then return. Exit 2 if settings, port, folder or a file forbid it.
 
-    If a task of it ends before, it stops in good order, too, and raises the task's error, or RuntimeError. Arguments:
-    see `take_no_arguments`. Raises TypeError as `Service.check` does; FastPathRefused.
+    If one of its tasks ends before that, the service stops in good order, too, and `run` raises the task's error, or
+    RuntimeError. Arguments: see `take_no_arguments`. Raises TypeError as `Service.check` does; FastPathRefused.
     """
     service.check()
     take_no_arguments(USAGE.format(name=service.name))

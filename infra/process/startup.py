@@ -15,7 +15,10 @@ class CannotStart(Exception):
 
 @contextlib.contextmanager
 def listen(host: str, port: int) -> Iterator[socket.socket]:
-    """Listen on this address until the context ends, by the starter's socket if it holds one. Raises CannotStart."""
+    """Yield a socket that listens on this address; close it in the end. If the starter holds one, it is that one.
+
+    Raises CannotStart.
+    """
     try:
         listener = inherited(port) or listening(host, port)
     except OSError as error:
@@ -26,7 +29,10 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of a service's folder, made if missing: one process per store. Raises CannotStart."""
+    """Hold the lock of a service's folder in the context: one process per store. Makes the folder if missing.
+
+    Raises CannotStart, at once if another process has the lock.
+    """
     with contextlib.ExitStack() as stack:
         try:
             make_private_folder(folder)

@@ -1,6 +1,6 @@
 """The gauges of the stream: its newest generation, its growth and room, the keeper's work.
 
-No label grows with the generations.
+Each gauge has one series, however many generations there are.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ ReadGauge = Callable[[Value], Callable[[], Mapping[Labels, float]]]
 
 
 def export_stream(runtime: Runtime) -> None:
-    """Export what this process knows of the stream. One service does: each would report the same of the one stream."""
+    """Export what this process knows of the stream. One service of the system calls it: all would report the same."""
     metrics, broker = runtime.metrics, runtime.broker
 
     def read(value: Value, *, known: bool = True) -> Callable[[], Mapping[Labels, float]]:

@@ -1,7 +1,7 @@
-"""Reads what is archived for a view of the stream and unread by it: a new or rebuilt one reads all of that.
+"""Reads the archived messages that a view of the stream has not read; a new or rebuilt view has read none.
 
-A view has a checkpoint for each of its consumers on each generation. It stays when the generation is archived. So where
-it is that of the last message that the archive has there of the consumer's fact, the view has read all of it.
+A view keeps a checkpoint for each of its consumers on each generation, also after the generation is archived. If that
+checkpoint is at the archive's last message of the consumer's fact, the view has read all such messages there.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class ArchivedFacts:
     """What the archive has for one view that the view has not read."""
 
     def __init__(self, archive: Archive, names: Mapping[str, str | None], tables: Tables) -> None:
-        """`names`: see `consumer_names`."""
+        """`names` is what `consumer_names` returns for the view: each consumer's fact name; None: all facts."""
         self._archive = archive
         self._names = names
         self._tables = tables
@@ -34,7 +34,7 @@ class ArchivedFacts:
         """About how many messages are to be read: at most so many. 0: none."""
 
     async def look(self) -> None:
-        """Count what is to be read. Raises ArchiveUnusable if the archive cannot be used."""
+        """Set `left`, a count of the unread messages. Raises ArchiveUnusable if the archive cannot be used."""
         try:
             unread = [self._unread(manifest) for manifest in self._archive.manifests]
         except ArchiveDamaged as error:
@@ -44,7 +44,7 @@ class ArchivedFacts:
     async def chunks(self) -> AsyncIterator[tuple[list[Delivery], dict[str, Checkpoint]]]:
         """Yield the unread messages in lists, the oldest generation first, and the checkpoints to set with each list.
 
-        Read ones may be among them. Raises ArchiveUnusable if the archive cannot be used.
+        Some that the view has read may be among them. Raises ArchiveUnusable if the archive cannot be used.
         """
         try:
             for manifest in self._archive.manifests:
@@ -68,7 +68,7 @@ class ArchivedFacts:
                 yield messages
 
     def _unread(self, manifest: GenerationManifest) -> dict[str, NameCount]:
-        """Return, by consumer, what a generation has for it, if the view has not read all of that."""
+        """Return, by consumer name, what a generation has for it; without consumers whose messages are all read."""
         found: dict[str, NameCount] = {}
         for name, fact in self._names.items():
             count = manifest.names.get(fact) if fact is not None else _all(manifest)
@@ -77,16 +77,17 @@ class ArchivedFacts:
         return found
 
     def _checkpoint(self, manifest: GenerationManifest, name: str, count: NameCount) -> Checkpoint:
-        """Return how far the view has read; START if that is at or after the last message there, and another message.
+        """Return the consumer's checkpoint on this generation; START if it cannot be of the archived messages.
 
-        A checkpoint before the last message is not compared with the archive.
+        That is so if it is at or after the last of them (`count`), but not equal to it. An earlier checkpoint is not
+        compared with the archive.
         """
         checkpoint = self._tables.checkpoint_of(ConsumerPlace(manifest.stream, name).key)
         other = checkpoint.position >= count.last and checkpoint != (count.last, count.stored_us)
         return Checkpoint(0) if other else checkpoint
 
     def _read_there(self, manifest: GenerationManifest, messages: list[ArchivedMessage]) -> dict[str, Checkpoint]:
-        """Return the checkpoint of each consumer of a generation that would have got one of these messages."""
+        """Return, by place key, the checkpoints after these messages, of consumers that would have got one of them."""
         last = {message.subject.rpartition(".")[0]: message for message in messages}
         found = {}
         for name, fact in self._names.items():

@@ -12,7 +12,10 @@ logger = structlog.get_logger()
 
 
 def facts_in(messages: Sequence[Delivery]) -> list[Notification]:
-    """Return the facts as a projection reads them, at their sequences in EVENTS. Foreign messages are only logged."""
+    """Return the messages' facts as records; a record's `position` is the message's sequence in its generation.
+
+    Foreign messages are logged and left out.
+    """
     records, foreign = [], []
     for delivery in messages:
         sequence, subject = delivery.position.sequence, delivery.subject

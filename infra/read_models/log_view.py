@@ -152,7 +152,7 @@ class LogView:
         return full
 
     async def _apply(self, records: Sequence[Notification], checkpoint: Checkpoint) -> None:
-        """Apply these records; if that fails, each alone, without those that fail again. Raises StoreError."""
+        """Apply these records; if one is rejected, each alone, without those rejected again. Raises StoreError."""
         if await self._applied(records, checkpoint) is None:
             return
         for record in records:

@@ -111,7 +111,7 @@ class StreamView:
             raise ViewBehind(f"the view {self._projection.name} is not following: {describe(error)}") from error
 
     def rebuild(self) -> None:
-        """Ask `run` to make the tables anew from all of EVENTS; return at once. Reads raise ViewBehind meanwhile."""
+        """Ask `run` to feed new tables from archive and stream; return at once. Reads raise ViewBehind meanwhile."""
         self._drop.set()
 
     def log_has_grown(self) -> None:
@@ -198,9 +198,9 @@ class StreamView:
         await asyncio.Event().wait()
 
     async def _take(self, messages: Sequence[Delivery], read: Mapping[str, Checkpoint]) -> None:
-        """Feed the messages, and set these checkpoints, by consumer: they count also if the last one is rejected.
+        """Feed the messages, and set the checkpoints in `read`, by consumer, even if a message is rejected.
 
-        If the projection rejects a message, it becomes a dead letter: a retry would not help. An error of the file ends
+        A message that the projection rejects becomes a dead letter: a retry would not help. An error of the file ends
         the session instead: the same messages may succeed in a later one.
         """
         try:
@@ -237,7 +237,7 @@ class StreamView:
         return ()
 
     async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:
-        """Return () for each message that the projection takes, up to the first error, included. Execute no SQL."""
+        """Return () for each message that the projection takes, then its first error, if any. Execute no SQL."""
         outcomes: list[Outcome] = []
         for delivery in messages:
             try:

@@ -76,8 +76,8 @@ class Tables:
     """One projection's SQLite file: its tables, and how far they have been fed. `open` makes one.
 
     In a view of a log `checkpoint` says how far; in a view of the stream `checkpoint_of` says it for each consumer.
-    Only one task may change the tables at a time; `select` reads through a connection of its own. A file that cannot be
-    used, such as a damaged one, makes them raise StoreSetupError, which says why, and what to do.
+    Only one task may change the tables at a time; `select` reads through a connection of its own. The methods raise
+    StoreSetupError if the file cannot be used, such as a damaged one; it says why, and what to do.
     """
 
     def __init__(self, projection: Projection, path: Path, writer: aiosqlite.Connection, reader: aiosqlite.Connection):
@@ -137,7 +137,7 @@ class Tables:
         self._read = {consumer: Checkpoint(*at) for consumer, *at in rows}
 
     def checkpoint_of(self, consumer: str) -> Checkpoint:
-        """Return how far a consumer of a view of the stream has read, by the key of its `ConsumerPlace`."""
+        """Return how far a consumer of a view of the stream has read. `consumer` is the key of its `ConsumerPlace`."""
         return self._read.get(consumer, START if "@" in consumer else self.checkpoint)  # "@": of a later generation
 
     async def clear(self) -> None:
@@ -162,7 +162,7 @@ class Tables:
         self.complete = False
 
     async def caught_up(self) -> None:
-        """Set `complete`, in the file as well: every fact that there was has been fed. Repeats have no effect."""
+        """Set `complete`, in the file as well: all facts that there were are fed. Repeated calls have no effect."""
         if not self.complete:
             with self._naming_the_file():
                 await self._writer.execute("UPDATE made_with SET whole = 1")

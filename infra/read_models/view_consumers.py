@@ -1,4 +1,4 @@
-"""A read model's durable consumers on all generations not archived: each session begins where the tables are."""
+"""A read model's durable consumers on all generations not archived: each session resets them to their checkpoints."""
 
 import contextlib
 from collections.abc import Collection, Sequence
@@ -39,11 +39,12 @@ class ViewConsumers:
     async def hear_all(
         self, js: JetStreamContext, leaders: Sequence[Leader], sealed: Collection[str], session: ConsumerSession
     ) -> int:
-        """Take over, and add the consumers to the session; return how many messages are unread.
+        """Take the view over from any other session, and add the consumers to `session`; count the unread messages.
 
-        The consumers are those on all generations that are not archived. Each is reset to its checkpoint, or to the
-        beginning if its stream lost the message there. The predecessor, if there is one, is removed. Raises
-        LeaderUnavailable, BrokerMisconfigured if the archive cannot be used, the client's errors.
+        The other session fails (`ConsumerSession.take_over`). The consumers are those on all generations that are not
+        archived. Each is reset to its checkpoint, or to the beginning if its stream lost the message there. The
+        predecessor, if there is one, is removed. Raises LeaderUnavailable, BrokerMisconfigured if the archive cannot
+        be used, the client's errors.
         """
         self._places = []
         kept = first_kept(self._settings)
@@ -88,7 +89,7 @@ class ViewConsumers:
         return waiting
 
     async def _resume_positions(self, leader: Leader) -> dict[ConsumerPlace, Checkpoint]:
-        """Return the checkpoint of each consumer of a generation."""
+        """Return the checkpoint from which each consumer of this generation is to go on."""
         places = [ConsumerPlace(leader.name, name) for name in self._names]
         return {place: await self._resume_position(leader, place) for place in places}
 

@@ -1,4 +1,4 @@
-"""Sends spans as JSON over HTTP. Encoding them costs a sixth of what it costs the library, which sends protobuf."""
+"""Sends spans as JSON over HTTP. Encoding costs a sixth of what OpenTelemetry's library needs, which sends protobuf."""
 
 import os
 import re
@@ -32,18 +32,21 @@ _JSON: Final = {"Content-Type": "application/json"}
 
 
 class OwnSpan(ReadableSpan):
-    """A span of the library that also has the one of ours that it was made of."""
+    """A span of OpenTelemetry's library that also has, as `own`, the Span of contracts.spans from which it was made."""
 
     own: Span
 
 
 def _setting(env: Mapping[str, str], name: str) -> str:
-    """Return OpenTelemetry's variable of this name: that for traces alone, or else that for everything."""
+    """Return the value of OpenTelemetry's variable `name` for traces alone, else of that for everything, else ""."""
     return env.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}", "").strip() or env.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
 
 
 def _headers(setting: str) -> dict[str, str]:
-    """Return the headers, by name, that the variable lists. Raises SettingsError, which shows no value of theirs."""
+    """Return the headers, by name, that the variable's value lists: `name=value,...`, each part URL-encoded.
+
+    Raises SettingsError for a header that HTTP does not allow; its message shows no value of a header.
+    """
     pairs = [pair.partition("=") for pair in setting.split(",") if pair.strip()]
     decoded = [(unquote(name).strip(), unquote(value).strip()) for name, _, value in pairs]
     for n, (name, value) in enumerate(decoded, 1):
@@ -53,9 +56,9 @@ def _headers(setting: str) -> dict[str, str]:
 
 
 class JsonExporter(SpanExporter):
-    """Sends spans to the collector that OpenTelemetry's variables name. It does not try again: newer spans wait.
+    """Sends spans to the collector that OpenTelemetry's variables name. It sends each batch once: newer spans wait.
 
-    `why` says in words how sending the last ones ended.
+    `why` says in words how the last attempt ended; empty before the first.
     """
 
     def __init__(self, env: Mapping[str, str] = os.environ) -> None:
@@ -94,9 +97,9 @@ class JsonExporter(SpanExporter):
         return SpanExportResult.SUCCESS if answer.is_success else SpanExportResult.FAILURE
 
     def _pass_over(self, answer: httpx.Response) -> None:
-        """Read the body, so that the connection can be used again; one that is too long, or comes too slowly, in part.
+        """Read and drop the body, so that the connection can be used again.
 
-        Raises httpx.HTTPError.
+        Stops after MOST_ANSWERED bytes or `_timeout_s`. Raises httpx.HTTPError.
         """
         read, until = 0, monotonic() + self._timeout_s
         for part in answer.iter_raw():

@@ -1,6 +1,7 @@
-"""Makes the spans of OpenTelemetry's library of ours, and sends them. Only `json_exporter` imports that library, too.
+"""Turns our spans into spans of OpenTelemetry's library, and sends them. Only `json_exporter` imports it as well.
 
-It is an extra, so this module is imported only when it is needed; ModuleNotFoundError then says that it is missing.
+The library is an optional extra, so this module is imported only when it is needed. ModuleNotFoundError then says that
+the library is missing.
 """
 
 import threading
@@ -39,7 +40,7 @@ _UNSET: Final = Status(StatusCode.UNSET)
 
 
 def resource(service: str) -> Resource:
-    """Return what the spans of a service have in common, with OTEL_RESOURCE_ATTRIBUTES of the environment."""
+    """Return the attributes of all spans of a service, with those of OTEL_RESOURCE_ATTRIBUTES in the environment."""
     return Resource.create({"service.namespace": ours.SCOPE, "service.name": f"{service}_svc"}, ours.SCHEMA_URL)
 
 
@@ -48,7 +49,7 @@ def _context(at: ours.SpanContext, *, is_remote: bool = False) -> SpanContext:
 
 
 def readable(span: ours.Span, common: Resource) -> OwnSpan:
-    """Return the span as the library has it; `common` is the resource of its service."""
+    """Return our span as a span of the library; `common` is the `resource` of its service."""
     context, parent = _context(span.context), None
     if span.parent is not None:
         at = ours.SpanContext(span.context.trace_id, span.parent)
@@ -72,7 +73,10 @@ def readable(span: ours.Span, common: Resource) -> OwnSpan:
 
 
 def otlp_exporter(endpoint: str | None = None) -> SpanExporter:
-    """Return the library's exporter, which tries again. `endpoint`: the whole URL; None: the environment says where."""
+    """Return the library's exporter, which repeats failed requests.
+
+    `endpoint`: the whole URL; None: OpenTelemetry's variables in the environment say where.
+    """
     return OTLPSpanExporter(endpoint)
 
 
@@ -127,7 +131,7 @@ class SpanSender:
 
     @property
     def failed(self) -> int:
-        """Spans that the exporter could not send."""
+        """How many spans the exporter could not send."""
         return self._exporter.failed
 
     def send(self, span: ours.Span) -> None:

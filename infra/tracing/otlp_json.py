@@ -1,4 +1,4 @@
-"""OTLP as JSON: what collectors take over HTTP, and Jaeger's page from a file. Ids are hexadecimal in it (OTLP 1.0)."""
+"""Encodes spans as OTLP's JSON, which collectors take over HTTP, and Jaeger's page from a file. Ids are hexadecimal."""
 
 from collections.abc import Sequence
 from types import MappingProxyType
@@ -16,9 +16,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 def as_otlp(spans: Sequence[Span], common: Attributes = MappingProxyType({})) -> bytes:
-    """Return the spans as one line of OTLP's JSON, as collectors and Jaeger's page read it from a file.
+    """Return the spans as one line of OTLP's JSON, without a line feed; collectors and Jaeger's page read it.
 
-    `common`: attributes that the services have besides their names.
+    `common`: attributes that every service of these spans has besides its name.
     """
     services = dict.fromkeys(span.service for span in spans)
     return _encode(

@@ -1,4 +1,7 @@
-"""Gives each request that may change something a RequestSpan, and hands those with a key to the tracer in the end."""
+"""Gives each POST request a RequestSpan, and hands it to the tracer once the app is done, if it then has a key.
+
+The request's handler sets the key: that of the facts that the request is about (`request_is_about`).
+"""
 
 from typing import Any
 
@@ -9,7 +12,7 @@ from infra.tracing.tracer import Tracer
 
 
 class TracedApp:
-    """An ASGI app around that of a service. Requests that only read are passed on as they are."""
+    """An ASGI app around that of a service. All but POST requests are passed on untraced."""
 
     def __init__(self, app: Any, tracer: Tracer, clock: Clock) -> None:
         self._app = app

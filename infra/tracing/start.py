@@ -19,7 +19,8 @@ INSTALL = "`uv sync --inexact --extra otel` installs it"
 def check_installed(what: str) -> None:
     """Raise SettingsError if OpenTelemetry's library is not installed.
 
-    `what` begins its message, up to and with the verb: who needs it, such as "`orders trace --otlp URL` needs".
+    `what` begins the error's message, up to and with the verb: who needs the library, such as
+    "`orders trace --otlp URL` needs".
     """
     try:
         import infra.tracing.otel  # noqa: F401, PLC0415
@@ -40,8 +41,8 @@ async def traced(
 ) -> AsyncIterator[None]:
     """Trace what the service records and answers in the block, and send the last spans at its end.
 
-    `metrics` export how many were sent and lost. Without OTEL_EXPORTER_OTLP_ENDPOINT nothing is traced. Raises
-    SettingsError if the library is not installed, or one of OpenTelemetry's variables cannot be used.
+    `metrics` get a count of spans sent, failed and dropped. Without OTEL_EXPORTER_OTLP_ENDPOINT nothing is traced.
+    Raises SettingsError if the library is not installed, or one of OpenTelemetry's variables cannot be used.
     """
     if not settings.otel_exporter_otlp_endpoint:
         _export(metrics, lambda: (0, 0, 0))

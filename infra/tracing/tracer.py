@@ -1,4 +1,4 @@
-"""Makes the spans of what a service has recorded and answered. It runs after the answers."""
+"""Makes the spans of what a service has recorded and answered. It runs after requests are answered, so none waits."""
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
@@ -42,7 +42,7 @@ _Arguments = ParamSpec("_Arguments")
 
 
 def _harmless(make: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
-    """Wrap what makes spans: an error there costs spans alone, not the session or the request that they are of."""
+    """Wrap `make`, which makes spans: an error in it is logged, not raised, so session and request go on."""
 
     @functools.wraps(make)
     def wrapped(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> None:
@@ -57,7 +57,7 @@ def _harmless(make: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
 class Tracer:
     """Makes spans of recorded facts, dead letters and requests; `send` gets them.
 
-    `ratio` is the share of keys whose spans are made: the key alone decides.
+    `ratio`, from 0 to 1, is the share of keys whose spans are made: the key alone decides.
     """
 
     def __init__(self, service: str, ratio: float, send: Callable[[Span], None], clock: Clock) -> None:
@@ -71,7 +71,10 @@ class Tracer:
 
     @_harmless
     def recorded(self, work: Commands, outcomes: Sequence[Outcome], records: Sequence[Record]) -> None:
-        """Make the spans of a batch: its work, the facts or error of each piece, and the records of all facts."""
+        """Make the spans of a recorded batch; none of work that failed or has no new facts.
+
+        `outcomes`: the facts or the error of each piece of `work`. `records`: those of all facts, in the same order.
+        """
         first = 0
         for (_, source), outcome in zip(work, outcomes, strict=True):
             if isinstance(outcome, Exception) or not outcome:
@@ -110,7 +113,7 @@ class Tracer:
 
     @_harmless
     def dead_letter(self, delivery: Delivery, error: Exception | None, attempts: int) -> None:
-        """Make the span of a dead letter that `error` made after so many attempts; None (it was not tried): no span."""
+        """Make the span of a dead letter: `error` ended the last of `attempts`. None: it was not tried; no span."""
         heard = self._heard(delivery)
         if error is not None and self.is_traced(heard.key):
             now_ns = nanoseconds(self._clock())

@@ -1,6 +1,7 @@
 """Lays out a picture of services and facts: a line for each service, a row for each fact with arrows to its hearers.
 
-The page of an order and the map of all are both drawn so. Pure; templates make it SVG.
+Both the page of one order and the map of the whole flow are drawn so. Pure; templates turn a Drawing into SVG. All x
+and y are in units of the SVG, from its upper left corner. A `kind` is a text of CSS classes.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ HEAD: Final = 7
 
 
 class Hearer(NamedTuple):
-    """A service that hears the fact of a row. `kind` is the class of its arrow, `note` is at its head."""
+    """A service that hears the fact of a row. `kind`: CSS classes of its arrow; `note`: a text at the arrow's head."""
 
     service: str
     kind: str = ""
@@ -23,9 +24,9 @@ class Hearer(NamedTuple):
 
 
 class FactRow(NamedTuple):
-    """A fact, the service that says it, and who hears it. `kind` is the class of its row, `margin` is at the left.
+    """A fact, the service that says it, and who hears it. `kind`: CSS classes of its row; `margin`: a text at its left.
 
-    `link`: where a click on the fact's name leads; empty: nowhere.
+    `link`: the address to which a click on the fact's name leads; empty: nowhere.
     """
 
     fact: str
@@ -37,7 +38,7 @@ class FactRow(NamedTuple):
 
 
 class Arrow(NamedTuple):
-    """An arrow of a row, from x to x; `head` are the points of its triangle."""
+    """An arrow of a row: `start`, `end` and `note_x` are x; `head` are the points of its triangle, as in SVG."""
 
     start: int
     end: int
@@ -48,7 +49,7 @@ class Arrow(NamedTuple):
 
 
 class DrawnRow(NamedTuple):
-    """A row at the height `y`; the fact's dot is at `x`, its name beside it is anchored at its `start` or `end`."""
+    """A row at the height `y`, with the fact's dot at `x`. `anchor`: `start` or `end`, the name's SVG text-anchor."""
 
     row: FactRow
     y: int
@@ -58,7 +59,7 @@ class DrawnRow(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """The whole picture: its size, the x of each service's line, and the rows from above."""
+    """The whole picture: its size, the x of each service's line (`columns`), and the rows from the top down."""
 
     width: int
     height: int
@@ -67,7 +68,7 @@ class Drawing(NamedTuple):
 
 
 def draw(rows: Sequence[FactRow], services: Sequence[str]) -> Drawing:
-    """Return the picture of these rows, with a column for each of the services, and of those that rows name besides."""
+    """Return the picture of these rows: a column for each of `services`, then one for each other that a row names."""
     named = [name for row in rows for name in (row.service, *(hearer.service for hearer in row.hearers))]
     columns = {name: LEFT + number * COLUMN for number, name in enumerate(dict.fromkeys([*services, *named]))}
     return Drawing(

@@ -1,4 +1,4 @@
-"""The page of one order, and what it is sent while it is open."""
+"""The page of one order, and the events that are sent to the page while a browser shows it."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -35,7 +35,7 @@ LONG_S: Final = 1.0
 
 
 class OrderLook(NamedTuple):
-    """What one look has found of an order. `trouble`: why the stream cannot be read, empty if it can."""
+    """What one look has found of an order. `trouble`: why the stream cannot be read, in words; empty: it can."""
 
     facts: Sequence[SeenFact]
     dead_letters: Sequence[DeadLetter]
@@ -55,7 +55,7 @@ class OrderBoard:
         clock: Callable[[], datetime] = now,
         trace_template: str = "",
     ) -> None:
-        """`trace_template`: see `trace_address`."""
+        """`trace_template`: the URL of a trace, with TRACE_ID for its id; empty: pages have no link to traces."""
         self._poller = poller
         self._stream = stream
         self._tables = tables
@@ -64,10 +64,10 @@ class OrderBoard:
         self._trace_template = trace_template
 
     async def page(self, order_id: str, at: str = "") -> ShownOrder | None:
-        """Return the page of this order; None if stream and archive have no fact of it. `at`: see `order_page`.
+        """Return the page of this order; None if neither stream nor archive has a fact of it. `at`: see `order_page`.
 
         If the stream cannot be read, the page has the facts that were read last, and those of the services' logs.
-        Raises Unreachable if there are none.
+        Raises Unreachable if these have none either.
         """
         return self._page(order_id, at, await self._look(order_id))
 
@@ -88,10 +88,10 @@ class OrderBoard:
         return made._replace(trace=trace_address(self._trace_template, order_id))
 
     async def _look(self, order_id: str) -> OrderLook:
-        """Look at the order: its facts, as OrderReader gives them, and its dead letters if an answer is due for LONG_S.
+        """Look at the order: its facts, by OrderReader; its dead letters if an answer is due for 1 s (LONG_S).
 
-        There may be no fact. If the stream cannot be read, there are no dead letters, and `trouble` says why. Raises
-        Unreachable if there are no facts then: none that was read before, and none in the services' logs.
+        There may be no fact. If the stream cannot be read, dead letters are not asked for, and `trouble` says why.
+        Raises Unreachable as `OrderReader.facts` does.
         """
         facts, trouble = await self._reader.facts(order_id)
         letters: Sequence[DeadLetter] = ()
@@ -107,9 +107,11 @@ class OrderBoard:
         return await self._stream.dead_letters(f"{PREFIX}.*.{order_id}", whole=False)
 
     async def events(self, order_id: str, at: str, after: int) -> AsyncGenerator[bytes, None]:
-        """Yield an event whenever the page has changed; the last one when the order is over.
+        """Yield an event with the page's HTML whenever that has changed, or a TROUBLE: why the order cannot be read.
 
-        The id of an event with a page is the largest sequence of its facts. `after`: the page has them up to this one.
+        Ends after the event FINISHED, when the order is over, or when the poller closes. After PING_S (10 s) without an
+        event it yields a PING. An event's id is the largest sequence of the facts on the page; `after`: the id that the
+        open page has.
         """
         clock = asyncio.get_running_loop().time
         drawn, drawn_from, quiet_since = "", None, clock()

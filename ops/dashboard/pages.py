@@ -1,4 +1,7 @@
-"""Makes HTML of the templates: every text is escaped, every page has the same strict headers, files have their hash."""
+"""Makes HTML of the templates: every text is escaped, and every page has the same strict headers.
+
+It also reads the files that pages load, each under a path with the file's hash.
+"""
 
 import re
 from collections.abc import Mapping
@@ -36,19 +39,19 @@ _SAID: Final = re.compile(r"((?:\d{4}-\d\d-\d\d )?)(\d\d:\d\d:\d\d(?:\.\d{3})?) 
 
 
 def _shown(value: Any) -> Any:
-    """Make a text that others wrote harmless to read: HTML shows what is not printable, too, or obeys it."""
+    """Return a text with unprintable characters replaced, except line feeds; Markup and other values as they are."""
     return printable(value, keep="\n") if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 class SaidTime(NamedTuple):
-    """A time as a text has it, in UTC, and which instant it is."""
+    """A time in UTC as it is written in a text, and the instant that it means."""
 
     text: str
     at: datetime
 
 
 def split_by_time(text: str) -> list[str | SaidTime]:
-    """Return a text in parts, with each time in UTC apart, so that it can be shown as a person has chosen."""
+    """Split a text at its times in UTC: each is a SaidTime, so that a page can show it in another time zone."""
     parts: list[str | SaidTime] = []
     end = 0
     for found in _SAID.finditer(text):
@@ -59,7 +62,10 @@ def split_by_time(text: str) -> list[str | SaidTime]:
 
 
 def _at(day: str, clock: str) -> datetime:
-    """Return the instant of a time of day; without a day it is the last one. Raises ValueError if it is none."""
+    """Return the instant of `clock` (`HH:MM:SS`, UTC) on `day` (`YYYY-MM-DD `, with its blank).
+
+    Empty `day`: the last such instant, at most 1 minute from now. Raises ValueError if there is no such time.
+    """
     latest = now() + timedelta(minutes=1)  # clocks of two processes may differ
     at = datetime.fromisoformat(f"{day or f'{latest:%Y-%m-%d} '}{clock}").replace(tzinfo=UTC)
     return at if day or at <= latest else at - timedelta(days=1)
@@ -67,7 +73,7 @@ def _at(day: str, clock: str) -> datetime:
 
 @cache
 def environment() -> Environment:
-    """Return the templates' environment. A name that a template misspells is an error."""
+    """Return Jinja's environment with the templates. Rendering a template raises if a name in it is not defined."""
     made = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
@@ -88,7 +94,7 @@ def environment() -> Environment:
 
 @cache
 def static_file(name: str) -> bytes:
-    """Read a file that pages load. Raises KeyError if there is none of this name."""
+    """Return the bytes of a file that pages load. Raises KeyError if there is none of this name."""
     if name not in KINDS:
         raise KeyError(name)
     return (HERE / "static" / name).read_bytes()
@@ -96,7 +102,7 @@ def static_file(name: str) -> bytes:
 
 @cache
 def static_url(name: str) -> str:
-    """Return the path of a file: it has the file's hash, so a browser may keep it for ever."""
+    """Return the URL path of a file that pages load. The path has the file's hash, so a browser may keep the file."""
     return f"/static/{sha256(static_file(name)).hexdigest()[:16]}/{name}"
 
 

@@ -22,7 +22,7 @@ SEARCH_S: Final = 10.0
 
 
 class _Unwatched:
-    """Shows no progress."""
+    """A Watch that shows no progress: nobody watches a search of the dashboard."""
 
     def begins(self, what: str, items: int) -> None:
         pass
@@ -40,9 +40,10 @@ class LogSearch:
         self._turn = asyncio.Lock()
 
     async def page(self, wanted: Filters, cursor: str = "") -> ListedPage:
-        """Return a page of the orders that fit, the newest first.
+        """Return a page of the orders that fit `wanted`, newest first. `cursor`: a page's `following`; empty: the first page.
 
-        Raises Problem (400) for filters that cannot be, Unreachable if the log cannot be read or it takes too long.
+        Raises Problem (400) for an invalid filter or cursor; Unreachable if the log cannot be read, or the search takes
+        longer than `search_s` seconds, its wait for other searches included.
         """
         criteria, asked = criteria_for(wanted), command_for(wanted)
         if cursor and not number(cursor):
@@ -68,7 +69,7 @@ class LogSearch:
 
 
 def criteria_for(wanted: Filters) -> Criteria:
-    """Return what these filters ask for, as the options of `just find` would. Raises Problem (400)."""
+    """Return the criteria that the same options of `just find` would make. Raises Problem (400) for a wrong filter."""
     if wanted.older_than_s != DEFAULTS["older_than_s"]:
         raise _wrong("older_than_s does not go with product, coupon or time: `until` says how old orders have to be")
     if wanted.status not in ("ALL", "PENDING", "CONFIRMED", "CANCELED"):
@@ -90,7 +91,7 @@ def criteria_for(wanted: Filters) -> Criteria:
 
 
 def command_for(wanted: Filters) -> str:
-    """Return the command that finds the same."""
+    """Return the `just find` command, for a shell, that searches for the same orders."""
     options = {
         "user": wanted.user_id,
         "product": wanted.product,

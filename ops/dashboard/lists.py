@@ -105,7 +105,10 @@ class ListedRow(msgspec.Struct):
 
     @property
     def place(self) -> str:
-        """The row's place in a list, which is sorted by time, then id: `<placed at, in microseconds since 1970> <order id>`."""
+        """The row's place in a list sorted by time, then id, as `<number> <order id>`.
+
+        The number is when the order was placed, in microseconds since 1970 (UTC).
+        """
         return f"{microseconds(self.placed_at)} {self.order_id}"
 
 

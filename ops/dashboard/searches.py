@@ -40,10 +40,11 @@ class LogSearch:
         self._turn = asyncio.Lock()
 
     async def page(self, wanted: Filters, cursor: str = "") -> ListedPage:
-        """Return a page of the orders that fit `wanted`, newest first. `cursor`: a page's `following`; empty: the first page.
+        """Return a page of the orders that fit `wanted`, newest first.
 
-        Raises Problem (400) for an invalid filter or cursor; Unreachable if the log cannot be read, or the search takes
-        longer than `search_s` seconds, its wait for other searches included.
+        `cursor`: `following` of the page before; empty: the first page. Raises Problem (400) for an invalid filter or
+        cursor; Unreachable if the log cannot be read, or the search takes longer than `search_s` seconds, its wait for
+        other searches included.
         """
         criteria, asked = criteria_for(wanted), command_for(wanted)
         if cursor and not number(cursor):

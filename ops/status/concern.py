@@ -12,7 +12,7 @@ LONGEST: Final = 280
 
 
 class Concern(NamedTuple):
-    """Something that needs attention: a sentence without its full stop, and the next step, with commands to copy."""
+    """Something that needs attention. `what`: a sentence without its full stop; `commands`: for a shell, to copy."""
 
     what: str
     next_step: str
@@ -20,7 +20,10 @@ class Concern(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """The sentence that begins a report: of a long one its beginning, and the first command."""
+        """`what`, if it has at most LONG (160) characters; else its first sentence and the first command.
+
+        A sentence of more than LONGEST (280) characters is cut.
+        """
         if len(self.what) <= LONG:
             return self.what
         told = self.what.partition(". ")[0]
@@ -30,7 +33,7 @@ class Concern(NamedTuple):
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people: `61 ms`, `41 s`, `12 min`, `3 h`, `9 d`."""
+    """Return a time for people, in one rounded unit, such as `61 ms`, `41 s`, `12 min`, `3 h` or `9 d`."""
     for most, unit, length in UNITS:
         if seconds < most:
             return f"{seconds / length:.0f} {unit}"

@@ -1,4 +1,7 @@
-"""Rates and times over minutes: a running dashboard has looked at the services since it started."""
+"""Rates and times over minutes, which a running dashboard answers to `just status`.
+
+`just status` itself looks for two seconds only; a dashboard has looked at the services since it started.
+"""
 
 from collections.abc import Mapping
 from typing import Final
@@ -16,7 +19,7 @@ TIMEOUT_S: Final = 1.0
 
 
 class Rates(msgspec.Struct):
-    """The fields of Figures that are of a time, not of a moment."""
+    """The fields of Figures that are of the last `window_s` seconds, not of a moment."""
 
     window_s: float
     known: bool
@@ -33,23 +36,24 @@ class Rates(msgspec.Struct):
 
 
 class RatesAnswer(msgspec.Struct):
-    """What a dashboard answers. `order`: the URL of the order_svc that it looks at; it may be another system's."""
+    """What a dashboard answers. `order`: the URL of the order_svc that it looks at, maybe that of another system."""
 
     order: str
     figures: Rates
 
 
 def told(order: ServiceAddress, seen: Figures) -> RatesAnswer:
-    """Return the answer of a dashboard that has seen this."""
+    """Return the answer of a dashboard that looks at this order_svc and has seen these figures."""
     return RatesAnswer(order.url, Rates(**{name: getattr(seen, name) for name in Rates.__struct_fields__}))
 
 
 async def over_minutes(
     http: httpx.AsyncClient, env: Mapping[str, str], order: ServiceAddress, seen: Figures
 ) -> Figures:
-    """Return the figures with the rates of the dashboard of this system if it has them over a longer time.
+    """Return the figures, with the rates of this system's dashboard if those are over a longer time.
 
-    Whatever else answers at its port, or does not, changes nothing. Raises SettingsError.
+    Without an answer in TIMEOUT_S (1 s), and for one of another program or system, the figures are returned as they
+    are. Raises SettingsError.
     """
     request = ServiceRequest(ServiceAddress("dashboard", dashboard_settings(env).url), "GET", PATH)
     try:

@@ -99,7 +99,7 @@ class SeenService(NamedTuple):
 
     @property
     def measured(self) -> bool:
-        """Whether the service answers and has `samples`. Otherwise its numbers are not known, although `samples` give 0."""
+        """Whether the service answers and has `samples`. Otherwise its numbers are not known, rather than 0."""
         return not (self.trouble or self.unmeasured)
 
 

@@ -20,8 +20,8 @@ MOST_KEPT: Final = 256
 class KnownFacts(NamedTuple):
     """The facts of one order, each once, in the order of `causal`; none if neither stream nor archive has one.
 
-    `trouble`: why the stream cannot be read now, in words; empty: it was read. With it, `facts` are those of the last
-    reading, followed by those that only the services' logs have.
+    `trouble`: why the stream cannot be read now, in words; empty: it was read. With a `trouble`, `facts` are those of
+    the last reading, followed by those that only the services' logs have.
     """
 
     facts: Sequence[SeenFact]

@@ -66,7 +66,7 @@ class FlowMap(NamedTuple):
 
 
 def flow_map(seen: Snapshot, tables: FlowTables) -> FlowMap:
-    """Return the map at this snapshot: the facts that a service hears, in the order of FACTS."""
+    """Return the map at this snapshot: the facts that at least one service hears, in the order of FACTS."""
     now = _Service.all(seen)
     rows = [_row(fact, hearers, now, seen) for fact in FACTS if (hearers := tables.hearers(fact))]
     return FlowMap(rows, draw([_drawn(row) for row in rows], SERVICES))

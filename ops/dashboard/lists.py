@@ -74,7 +74,7 @@ class Filters(NamedTuple):
 
 
 def filters(parameters: Mapping[str, str]) -> Filters:
-    """Return the filters of an address; what is empty or missing is the default. order_svc refuses wrong values.
+    """Return the filters of an address; what is empty or missing is the default. Wrong values are refused only later.
 
     A search has the newest first, whatever the address says.
     """
@@ -165,7 +165,7 @@ def why_none(wanted: Filters, seen: Snapshot | None) -> str:
 
 
 def list_lag(seen: Snapshot | None) -> str:
-    """Say how many facts order_svc's list of orders has yet to read, by order_svc's own numbers."""
+    """Say how many facts order_svc's list of orders has yet to read, by its own numbers, or that this is not known."""
     lags = _told(seen, "saga_view_lag_facts", view="orders")
     if not lags:
         return "how far the list has read is not known now"
@@ -173,7 +173,7 @@ def list_lag(seen: Snapshot | None) -> str:
 
 
 def stream_lag(seen: Snapshot | None) -> str:
-    """Say how many facts order_svc has yet to publish, by its own numbers. Facts of other services do not count."""
+    """Say how many facts order_svc has yet to publish, by its own numbers, or that this is not known."""
     lags = _told(seen, "saga_relay_lag_facts", service="order")
     if not lags:
         return "whether order_svc has published all its facts is not known now"

@@ -1,6 +1,6 @@
 """What an open page is sent: server-sent events, most with the HTML of its changing part. The newest one is enough.
 
-An event's id says how far it is, so after a lost connection the browser asks for what is newer (Last-Event-ID).
+An event's id says how new its content is. After a lost connection the browser asks for what is newer (Last-Event-ID).
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable

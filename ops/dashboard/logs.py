@@ -13,7 +13,7 @@ from ops.details import fact_body
 
 
 class LoggedFact(NamedTuple):
-    """A fact in the log of its `service` (without `_svc`). `order_id`: the order that caused it; empty: none did."""
+    """A fact in the log of its `service` (without `_svc`). `order_id`: the order that it names; empty: none."""
 
     service: str
     position: int

@@ -58,8 +58,8 @@ class Change(NamedTuple):
 class ShownFact(NamedTuple):
     """A fact on the page, `ms` milliseconds after the order's first. `hops`: None if the times are not known.
 
-    `changes`: the fields of its aggregate's state that it changed. `kind`: its CSS class, see `kind`. `faded`: it is
-    after the cut (see Scrubber). `commands`: commands that show more of it.
+    `changes`: the fields of its aggregate's state that it changed. `kind`: its CSS class, see the function `kind`.
+    `faded`: it is after the cut (see Scrubber). `commands`: commands that show more of it.
     """
 
     fact: SeenFact
@@ -112,7 +112,7 @@ class Scrubber(NamedTuple):
 class ShownOrder(NamedTuple):
     """What the page of an order shows. `status`: in words; `heading`: the order itself, in lines.
 
-    `over`: no further fact is to be expected. `waits`: what is owed now; `pending`: all answers that may still come.
+    `over`: no further fact is to be expected. `waits`: what is owed now; `pending`: that, and what follows if all goes well.
     `sequence`: the largest sequence of the facts. `trouble`: see KnownFacts. `trace`: the URL of the order's trace;
     empty: not known.
     """

@@ -26,7 +26,7 @@ class PanelRow(NamedTuple):
 class Panel(NamedTuple):
     """A figure of the first screen: numbers and a plot. `unit`: that of the plot, in words.
 
-    `note`: the objective and whether it is kept, in words; empty: there is none. `good`: the objective is kept.
+    `note`: the objective and whether it is kept, in words; empty: there is none. `good`: it is kept, or there is none.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Panel(NamedTuple):
 
 
 def panels(seen: Snapshot) -> list[Panel]:
-    """Return the figures of the first screen, from the left: rates, ends, times to the end and to compensated."""
+    """Return the figures of the first screen in their order: rates, ends, times to the end and to compensated."""
     return [_rates(seen), _ends(seen), _times(seen), _compensations(seen)]
 
 
@@ -153,7 +153,7 @@ def _time(seconds: float | None) -> str:
 
 
 def audit(seen: Snapshot) -> str:
-    """Return the verdict of the last audit with its age, as the rest of a sentence; empty if none is known."""
+    """Return the verdict of the last audit with its age, such as `found nothing, 3 h ago`; empty if none is known."""
     for service in seen.look.services:
         for one in service.samples.of("saga_audit_good"):
             age = duration(service.samples.largest("saga_audit_age_seconds"))

@@ -20,7 +20,7 @@ class Series(NamedTuple):
 
 
 class PlotLine(NamedTuple):
-    """A series as SVG draws it: the `path` of its line, with gaps where values are missing. `last`: its last value."""
+    """A series as SVG draws it: the `path` of its line, with gaps for missing values. `last`: its last value, or None."""
 
     name: str
     kind: str

@@ -44,7 +44,6 @@ class Snapshot(NamedTuple):
     """All services as they were seen `at` an instant (UTC). `number` counts the snapshots from 1.
 
     `look` is the newest look; `figures` and `health` are those of the time from `before`, about WINDOW_S (10 s).
-
     `active`: by fact, the last look (its `at`) that found that one was recorded since the look before; a fact is
     missing if no look did. Nothing is found between two looks if one of them has no numbers of the fact's service.
     `usual`: by service, the last numbers in which it had taken a step: it may be away now, or have begun anew.

@@ -15,7 +15,7 @@ from ops.trace import STOPPING
 def commands(fact: SeenFact, categories: Collection[str], generations: Sequence[int] = ()) -> list[str]:
     """Return commands that show the fact as the stream has it, and the state of the fact's stream just after it.
 
-    For a fact that refused, fenced or canceled, `just what-if` is added: it decides again with the code as it is now.
+    For a fact that refused, fenced or canceled, `just what-if` is added: it decides again with this checkout's code.
     `categories`: those of the streams that this code folds. `generations`: those that the broker has; empty: not known.
     """
     found = []

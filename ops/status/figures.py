@@ -17,8 +17,8 @@ SPARE: Final = 1.05
 class Room(NamedTuple):
     """How many bytes are free somewhere. `where`: `the broker`, or `the disk of` a service.
 
-    `full_in_s`: in how many seconds that is used up at the present rate; of the broker, when another whole generation
-    does not fit any more. None: not known, or never.
+    `full_in_s`: in how many seconds that is used up at the present rate; of the broker: in how many seconds another
+    whole generation does not fit any more. None: not known, or never.
     """
 
     where: str
@@ -27,7 +27,7 @@ class Room(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """Orders a second over the last `window_s` seconds, their times to the end (seconds), and what waits at its end.
+    """Figures of the last `window_s` seconds: orders a second, their times to the end (seconds), and what waits now.
 
     `known`: whether order_svc told its numbers at both moments; otherwise the rates mean nothing. `accepted`,
     `confirmed`, `canceled` and `refused` are rates, a second. A time is None if no order ended, or was compensated, in

@@ -68,7 +68,7 @@ T = TypeVar("T")
 
 
 async def stuck(http: httpx.AsyncClient, order: ServiceAddress, seen: Figures, timeout_s: float) -> Stuck:
-    """Ask order_svc for up to MOST (3) pending and 3 uncompensated orders, those that wait longest.
+    """Ask order_svc for up to MOST (3) pending orders and 3 canceled ones not compensated: those placed first.
 
     Each kind is asked for only if its oldest is late, by `seen`. Raises nothing if order_svc does not answer within
     `timeout_s` seconds: then `trouble` says so.

@@ -112,7 +112,7 @@ class Scrubber(NamedTuple):
 class ShownOrder(NamedTuple):
     """What the page of an order shows. `status`: in words; `heading`: the order itself, in lines.
 
-    `over`: no further fact is to be expected. `waits`: what is owed now; `pending`: that, and what follows if all goes well.
+    `over`: no further fact is to be expected. `waits`: what is owed now; `pending`: also what follows then.
     `sequence`: the largest sequence of the facts. `trouble`: see KnownFacts. `trace`: the URL of the order's trace;
     empty: not known.
     """

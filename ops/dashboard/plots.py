@@ -20,7 +20,7 @@ class Series(NamedTuple):
 
 
 class PlotLine(NamedTuple):
-    """A series as SVG draws it: the `path` of its line, with gaps for missing values. `last`: its last value, or None."""
+    """A series as SVG draws it: the `path` of its line, with gaps for missing values. `last`: the last value."""
 
     name: str
     kind: str

@@ -99,8 +99,8 @@ class Checker:
         """Begin with an empty memory, in this process, or with `memory`: it may contain an earlier part of history.
 
         That part must have had no findings. When not quiet, an order is judged as if all were quiet once its last fact
-        is more than `bound` older than `now`. It is a finding if it is pending at `now`, more than `bound` after its
-        deadline. With `now` None it is neither.
+        is more than `bound` older than `now`. An order that is pending at `now`, more than `bound` after its deadline,
+        is a finding. With `now` None, and not quiet, neither is done.
         """
         self._quiet = quiet
         self._now = now

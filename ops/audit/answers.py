@@ -56,9 +56,9 @@ class AnswerOptions(NamedTuple):
 
 
 async def ask(how: AnswerOptions, logs: ServiceLogs, cut: Cut, checker: Checker, watch: Watch) -> tuple[Live, Answers]:
-    """Ask each service about its products, accounts, coupons or orders: those that changed last within the cut.
+    """Ask each service for products, accounts, coupons or orders, those that changed last within the cut.
 
-    Call it after `checker` has taken all facts up to the cut. Returns the comparable answers, and how many were
+    Call it once `checker` has taken all facts up to the cut. Returns the comparable answers, and how many were
     comparable or not. Raises Unreachable if a service gives no answer in time, or one that cannot be used; StoreError.
     """
     not_asked = await _not_ready(how.services, logs) if how.ready else []

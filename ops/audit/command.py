@@ -26,7 +26,7 @@ SHOWN: Final = 20  # findings
 
 
 class MessageSequence(click.ParamType[str]):
-    """The type of an option whose value is a sequence of EVENTS, from 1, or `all`; the value stays a text."""
+    """A parameter that is a sequence of EVENTS, from 1, or `all`; its value stays a text."""
 
     name = "sequence"
 

@@ -1,4 +1,4 @@
-"""The report of an audit, as data and as a JSON file. By its digests a later audit sees whether a log was rewritten."""
+"""The report of an audit, as data and as a JSON file. By its digests a later audit sees if a log was rewritten."""
 
 from collections import Counter
 from datetime import datetime

@@ -58,9 +58,9 @@ class Options(NamedTuple):
 
 
 async def audit(env: Mapping[str, str], options: Options, watch: Watch) -> AuditReport:
-    """Audit the system of `env`, and write `report.json` into the folder; a `good` audit writes the checkpoint, too.
+    """Audit the system of `env` and write `report.json` into the folder; if it is `good`, write the checkpoint, too.
 
-    A damaged checkpoint is reported on standard error, and not used. Raises Unreachable if the broker, a log or a
+    A checkpoint that is damaged is told on standard error, and not used. Raises Unreachable if the broker, a log or a
     service cannot be read, and OSError or sqlite3.Error if the folder cannot be written. Raises SettingsError,
     NotAReport (see `_earlier`), NoForeignFile, NoSuchMessage, Found (see `check_files`).
     """
@@ -144,7 +144,7 @@ class _Audit:
     async def _report(self, now: Cut, work: _Work, path: Path, findings: list[Finding]) -> AuditReport:
         """Check the rest of history, ask the services, and write `report.json` with `findings` and the new findings.
 
-        If the report is `good`, keep the checkpoint in the file at `path`, whose working copy `work.memory` is.
+        If that is `good`, keep the checkpoint in the file `path`, whose working copy `work.memory` is.
         """
         checker, chains = work.checker, work.chains
         await self._feed(now, work)

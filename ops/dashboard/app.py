@@ -33,7 +33,7 @@ ANSWER_S: Final = 2.0
 
 
 class Dashboard:
-    """The parts of one dashboard. Making one imports the services' code, for their reaction tables and aggregates."""
+    """The parts of one dashboard. It imports the services, for their tables of reactions and their aggregates."""
 
     def __init__(self, env: Mapping[str, str], settings: DashboardSettings) -> None:
         """Make the parts; nothing is asked yet. `env` has the addresses of the services, and DATA_DIR.

@@ -89,7 +89,7 @@ def error_class(error: str) -> str:
 
 
 def own_frame(stack: str) -> str:
-    """Return the innermost frame of our own code in a stack, as `point_svc/domain/use.py:41 decide`; empty: none."""
+    """Return the innermost frame of our own code in a stack, as `point_svc/domain/use.py:41 decide`; empty without."""
     frames = _FRAME.findall(stack)
     if not frames:
         return ""

@@ -1,4 +1,4 @@
-"""The pages of dead letters, with the only routes that change anything: they accept only this process's own forms."""
+"""The pages of dead letters, and the only routes that change anything: they take this process's own forms alone."""
 
 import re
 import secrets

@@ -39,7 +39,7 @@ class OrderReader:
     """Reads the facts of orders. What was read of an order is returned again for KEPT_S (0.2 s)."""
 
     def __init__(self, latest: Latest, in_logs: InLogs, more_names: Callable[[], Sequence[str]] = tuple) -> None:
-        """`more_names` returns the names of facts of newer code: facts of these names are read, too."""
+        """`more_names`: names of facts of newer code, which are read, too."""
         self._latest = latest
         self._in_logs = in_logs
         self._more_names = more_names

@@ -66,14 +66,14 @@ class FlowMap(NamedTuple):
 
 
 def flow_map(seen: Snapshot, tables: FlowTables) -> FlowMap:
-    """Return the map at this snapshot: the facts that at least one service hears, in the order of FACTS."""
+    """Return the map at this snapshot: the facts that a service hears, in the order of FACTS."""
     now = _Service.all(seen)
     rows = [_row(fact, hearers, now, seen) for fact in FACTS if (hearers := tables.hearers(fact))]
     return FlowMap(rows, draw([_drawn(row) for row in rows], SERVICES))
 
 
 class _Service(NamedTuple):
-    """A service's numbers at both looks of a snapshot. `known`: it told them at the second; `counted`: at both."""
+    """A service's numbers at both looks of a snapshot. `known`: it has told the second, `counted`: both."""
 
     known: bool = False
     counted: bool = False

@@ -59,7 +59,7 @@ class DrawnRow(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """The whole picture: its size, the x of each service's line (`columns`), and the rows from the top down."""
+    """The whole picture: its size, the x of each service's line, and the rows from above."""
 
     width: int
     height: int
@@ -68,7 +68,7 @@ class Drawing(NamedTuple):
 
 
 def draw(rows: Sequence[FactRow], services: Sequence[str]) -> Drawing:
-    """Return the picture of these rows: a column for each of `services`, then one for each other that a row names."""
+    """Return the picture of these rows, with a column for each of the services, and of those that rows name besides."""
     named = [name for row in rows for name in (row.service, *(hearer.service for hearer in row.hearers))]
     columns = {name: LEFT + number * COLUMN for number, name in enumerate(dict.fromkeys([*services, *named]))}
     return Drawing(

@@ -1,6 +1,6 @@
 """What an open page is sent: server-sent events, most with the HTML of its changing part. The newest one is enough.
 
-An event's id says how new its content is. After a lost connection the browser asks for what is newer (Last-Event-ID).
+An event's id says how far it is, so after a lost connection the browser asks for what is newer (Last-Event-ID).
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -25,7 +25,7 @@ MOST_DIGITS: Final = 18
 
 
 def event(text: str, its_id: int, name: str = "") -> bytes:
-    """Return a server-sent event as it is sent; `text` may have several lines. `name`: its type; empty: a message."""
+    """Return a server-sent event as it is sent; `text` may have several lines. `name`: its type; empty: plain."""
     lines = [f"id: {its_id}", *([f"event: {name}"] if name else []), *(f"data: {line}" for line in text.splitlines())]
     return ("\n".join(lines) + "\n\n").encode()
 

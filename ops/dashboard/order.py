@@ -112,9 +112,9 @@ class Scrubber(NamedTuple):
 class ShownOrder(NamedTuple):
     """What the page of an order shows. `status`: in words; `heading`: the order itself, in lines.
 
-    `over`: no further fact is to be expected. `waits`: what is owed now; `pending`: also what follows then.
-    `sequence`: the largest sequence of the facts. `trouble`: see KnownFacts. `trace`: the URL of the order's trace;
-    empty: not known.
+    `over`: no further fact is to be expected. `waits`: what is owed now; `pending`: what is owed now, and what follows
+    from that if all goes well. `sequence`: the largest sequence of the facts. `trouble`: see KnownFacts. `trace`: the
+    URL of the order's trace; empty: not known.
     """
 
     order_id: str

@@ -1,4 +1,4 @@
-"""The page of one order, and the events that are sent to the page while a browser shows it."""
+"""The page of one order, and what it is sent while it is open."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -35,7 +35,7 @@ LONG_S: Final = 1.0
 
 
 class OrderLook(NamedTuple):
-    """What one look has found of an order. `trouble`: why the stream cannot be read, in words; empty: it can."""
+    """What one look has found of an order. `trouble`: why the stream cannot be read, empty if it can."""
 
     facts: Sequence[SeenFact]
     dead_letters: Sequence[DeadLetter]
@@ -55,7 +55,7 @@ class OrderBoard:
         clock: Callable[[], datetime] = now,
         trace_template: str = "",
     ) -> None:
-        """`trace_template`: the URL of a trace, with TRACE_ID for its id; empty: pages have no link to traces."""
+        """`trace_template`: see `trace_address`."""
         self._poller = poller
         self._stream = stream
         self._tables = tables
@@ -64,10 +64,10 @@ class OrderBoard:
         self._trace_template = trace_template
 
     async def page(self, order_id: str, at: str = "") -> ShownOrder | None:
-        """Return the page of this order; None if neither stream nor archive has a fact of it. `at`: see `order_page`.
+        """Return the page of this order; None if stream and archive have no fact of it. `at`: see `order_page`.
 
         If the stream cannot be read, the page has the facts that were read last, and those of the services' logs.
-        Raises Unreachable if these have none either.
+        Raises Unreachable if there are none.
         """
         return self._page(order_id, at, await self._look(order_id))
 

@@ -39,7 +39,7 @@ class Panel(NamedTuple):
 
 
 def panels(seen: Snapshot) -> list[Panel]:
-    """Return the figures of the first screen in their order: rates, ends, times to the end and to compensated."""
+    """Return the figures of the first screen, in their order."""
     return [_rates(seen), _ends(seen), _times(seen), _compensations(seen)]
 
 
@@ -172,7 +172,7 @@ def links(health: Health) -> list[str]:
 
 
 def _page(command: str) -> str:
-    """Return the address of the page that shows what this command shows; empty if none does."""
+    """Return the page that shows what this command shows; empty if none does."""
     if command.startswith("just dlq"):
         return "/dead-letters"
     found = LISTED.search(command)

@@ -44,7 +44,7 @@ def _shown(value: Any) -> Any:
 
 
 class SaidTime(NamedTuple):
-    """A time in UTC as it is written in a text, and the instant that it means."""
+    """A time as a text has it, in UTC, and which instant it is."""
 
     text: str
     at: datetime
@@ -64,7 +64,7 @@ def split_by_time(text: str) -> list[str | SaidTime]:
 def _at(day: str, clock: str) -> datetime:
     """Return the instant of `clock` (`HH:MM:SS`, UTC) on `day` (`YYYY-MM-DD `, with its blank).
 
-    Empty `day`: the last such instant, at most 1 minute from now. Raises ValueError if there is no such time.
+    Empty `day`: the last such instant that is at most 1 minute after now. Raises ValueError if there is no such time.
     """
     latest = now() + timedelta(minutes=1)  # clocks of two processes may differ
     at = datetime.fromisoformat(f"{day or f'{latest:%Y-%m-%d} '}{clock}").replace(tzinfo=UTC)
@@ -73,7 +73,7 @@ def _at(day: str, clock: str) -> datetime:
 
 @cache
 def environment() -> Environment:
-    """Return Jinja's environment with the templates. Rendering a template raises if a name in it is not defined."""
+    """Return the templates' environment. A name that a template misspells is an error."""
     made = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
@@ -94,7 +94,7 @@ def environment() -> Environment:
 
 @cache
 def static_file(name: str) -> bytes:
-    """Return the bytes of a file that pages load. Raises KeyError if there is none of this name."""
+    """Read a file that pages load. Raises KeyError if there is none of this name."""
     if name not in KINDS:
         raise KeyError(name)
     return (HERE / "static" / name).read_bytes()
@@ -102,7 +102,7 @@ def static_file(name: str) -> bytes:
 
 @cache
 def static_url(name: str) -> str:
-    """Return the URL path of a file that pages load. The path has the file's hash, so a browser may keep the file."""
+    """Return the path of a file: it has the file's hash, so a browser may keep it for ever."""
     return f"/static/{sha256(static_file(name)).hexdigest()[:16]}/{name}"
 
 

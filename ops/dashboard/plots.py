@@ -20,7 +20,7 @@ class Series(NamedTuple):
 
 
 class PlotLine(NamedTuple):
-    """A series as SVG draws it: the `path` of its line, with gaps for missing values. `last`: the last value."""
+    """A series as SVG has it: the `path` of its line, in pieces where values are missing."""
 
     name: str
     kind: str

@@ -1,4 +1,4 @@
-"""Asks the services for their numbers, once for all viewers: every second while a page is open, else every five."""
+"""Asks the services for their numbers, once for all viewers: every second while one looks, every five otherwise."""
 
 import asyncio
 import contextlib
@@ -142,7 +142,7 @@ class Poller:
         return await self.after(latest.number if latest else 0, most_s)
 
     def _take(self, look: Look) -> None:
-        """Make the snapshot of a look, and wake all that wait for one. If making it raises, the look is forgotten."""
+        """Make the snapshot of a look. If that raises, the look is forgotten."""
         looks = deque([*self._looks, look])
         while len(looks) > 2 and look.at - looks[1].at >= WINDOW_S:
             looks.popleft()

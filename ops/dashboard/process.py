@@ -78,7 +78,7 @@ async def _keep(poller: Poller) -> None:
 
 
 def main() -> None:
-    """Run the dashboard with this process's environment, as `just up` starts it. Exits with 2 if it cannot start."""
+    """Run the dashboard of this process's environment, as `just up` starts it."""
     try:
         run(os.environ)
     except (SettingsError, CannotStart) as error:

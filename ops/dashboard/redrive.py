@@ -121,7 +121,7 @@ class Operation:
 
     @property
     def summary(self) -> str:
-        """Say how many keys are in which state, such as `2 done, 1 fails`."""
+        """Say how many keys are in which state."""
         states = [one.state for one in self.outcomes.values()]
         return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
@@ -146,7 +146,7 @@ class Operations:
         return self._known.get(its_id)
 
     def begin(self, its_id: str, reason: str, keys: Sequence[DeadLetterKey]) -> Operation:
-        """Begin an operation, and return it at once. If one with this id is known, return that, and begin nothing."""
+        """Begin an operation, and return it; one with an id that is known is not begun again."""
         if its_id not in self._known:
             operation = self._known[its_id] = Operation(its_id, reason, keys, self._clock())
             over = [one.id for one in self._known.values() if one.over]

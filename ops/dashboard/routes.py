@@ -34,7 +34,7 @@ def overview_routes(poller: Poller, tables: FlowTables, order: ServiceAddress) -
     drawn: dict[int, str] = {}
 
     def draw(seen: Snapshot) -> str:
-        """Return the HTML of the changing part of the first screen, rendered once for all viewers of a snapshot."""
+        """Render the changing part of the first screen, once for all viewers."""
         if seen.number not in drawn:
             drawn.clear()
             drawn[seen.number] = render("overview_part.html", **_overview(seen, tables))

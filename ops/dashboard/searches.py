@@ -22,7 +22,7 @@ SEARCH_S: Final = 10.0
 
 
 class _Unwatched:
-    """A Watch that shows no progress: nobody watches a search of the dashboard."""
+    """Shows no progress."""
 
     def begins(self, what: str, items: int) -> None:
         pass
@@ -70,7 +70,7 @@ class LogSearch:
 
 
 def criteria_for(wanted: Filters) -> Criteria:
-    """Return the criteria that the same options of `just find` would make. Raises Problem (400) for a wrong filter."""
+    """Return what these filters ask for, as the options of `just find` would. Raises Problem (400)."""
     if wanted.older_than_s != DEFAULTS["older_than_s"]:
         raise _wrong("older_than_s does not go with product, coupon or time: `until` says how old orders have to be")
     if wanted.status not in ("ALL", "PENDING", "CONFIRMED", "CANCELED"):

@@ -30,7 +30,7 @@ def commands(fact: SeenFact, categories: Collection[str], generations: Sequence[
 
 
 def message_command(sequence: int) -> str:
-    """Return the `nats` command that shows the message at this sequence of the stream; empty for 0, which is none."""
+    """Return the command that shows a message of the stream; empty for 0, which is none."""
     return f"nats stream get {stream_of_sequence(sequence)} {sequence}" if sequence else ""
 
 

@@ -43,7 +43,7 @@ class Finding(NamedTuple):
 
 
 class Explains(Protocol):
-    """Says which findings to drop, because facts of newer code, read until now, may explain them."""
+    """Says which findings are none, because facts of newer code, read until now, may explain them."""
 
     def subjects(self, invariant: int, where: object, fact: Fact | None) -> Collection[str]:
         """Return what a finding is about, such as `product mug`; nothing if no fact of newer code can ever explain it.

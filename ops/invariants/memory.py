@@ -22,9 +22,9 @@ class Table(Protocol[V]):
 
 
 class Memory(Protocol):
-    """Makes a checker's tables. Values are Structs, tuples, numbers, strings or dicts of these, so they can be stored.
+    """Makes a checker's tables. Values are Structs, tuples, numbers, strings or dicts of these: they are stored.
 
-    `of`: the type of the values. The checker calls each method once for each name.
+    `of` is their type. The checker calls each method once for each name.
     """
 
     def many(self, name: str, of: type[V]) -> Table[V]:

@@ -38,7 +38,7 @@ NEVER_S: Final = 1_000 * 86_400.0
 
 
 class Screen(NamedTuple):
-    """All that `orders status` shows `at` an instant (UTC)."""
+    """All that is shown at an instant (UTC)."""
 
     at: datetime
     health: Health
@@ -210,7 +210,7 @@ def show(shown: Screen, *, json: bool) -> None:
 
 
 async def _watch(addresses: Mapping[str, ServiceAddress], every_s: float, timeout_s: float, *, json: bool) -> None:
-    """Show a screen every `every_s` seconds, with rates over at most LONGEST_S and `every_s`; does not return."""
+    """Show a screen every `every_s` seconds, with rates over at most LONGEST_S + `every_s` seconds; does not return."""
     looks: deque[Look] = deque([await look(addresses, timeout_s, os.environ)])
     while True:
         await asyncio.sleep(every_s)

@@ -12,7 +12,10 @@ LONGEST: Final = 280
 
 
 class Concern(NamedTuple):
-    """Something that needs attention. `what`: a sentence without its full stop; `commands`: for a shell, to copy."""
+    """Something that needs attention. `what`: a sentence without its full stop; `next_step`: what to do, in words.
+
+    `commands`: for a shell, to copy.
+    """
 
     what: str
     next_step: str
@@ -33,7 +36,7 @@ class Concern(NamedTuple):
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people, in one rounded unit, such as `61 ms`, `41 s`, `12 min`, `3 h` or `9 d`."""
+    """Return a time for people: `61 ms`, `41 s`, `12 min`, `3 h`, `9 d`."""
     for most, unit, length in UNITS:
         if seconds < most:
             return f"{seconds / length:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""Judges what two looks saw of all services: one sentence, and the concerns, causes before their effects.
+"""Judges what was seen of all services: one sentence, and what needs attention, causes before their effects.
 
 What a service says of itself is told in its own words, those of its `/readyz`. The limits are those of the alerts and
 objectives (docs/monitoring/alerts.yml, docs/runbook.md).
@@ -29,7 +29,7 @@ HALF_FULL: Final = 0.5
 
 
 class Health(NamedTuple):
-    """How the system is: in one `sentence`, and by its `concerns`, the first of them first; empty: all is well."""
+    """`sentence` says how the system is, in brief; `concerns` has what needs attention, empty if all is well."""
 
     sentence: str
     concerns: tuple[Concern, ...]
@@ -66,7 +66,7 @@ def judge(before: Look, now: Look, seen: Figures) -> Health:
 
 
 def _once(concerns: Iterable[Concern]) -> tuple[Concern, ...]:
-    """Return the concerns, of those with the same `what` only the first: all services warn of one stream's trouble."""
+    """Return the concerns, but of those with the same `what` only the first: services may warn of one trouble."""
     found: dict[str, Concern] = {}
     for one in concerns:
         found.setdefault(one.what, one)

@@ -23,9 +23,9 @@ class Machine(NamedTuple):
 
 
 def look_at_machine(env: Mapping[str, str], away: Collection[str]) -> Machine:
-    """Look for the processes of the system that `env` describes; it changes nothing.
+    """Look for the processes of the system in `env`; `away` has the names of the services that do not answer.
 
-    `away`: the names, without `_svc`, of the services that do not answer. Raises SettingsError.
+    Changes nothing. Raises SettingsError.
     """
     found = {name: pid for name in away if (pid := folder_holder(name, env)) is not None}
     bundled = not env.get("NATS_URL", "").strip()

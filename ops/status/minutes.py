@@ -19,7 +19,7 @@ TIMEOUT_S: Final = 1.0
 
 
 class Rates(msgspec.Struct):
-    """The fields of Figures that are of the last `window_s` seconds, not of a moment."""
+    """The fields of Figures that are of a time, not of a moment."""
 
     window_s: float
     known: bool
@@ -36,14 +36,14 @@ class Rates(msgspec.Struct):
 
 
 class RatesAnswer(msgspec.Struct):
-    """What a dashboard answers. `order`: the URL of the order_svc that it looks at, maybe that of another system."""
+    """What a dashboard answers. `order`: the URL of the order_svc that it looks at; it may be another system's."""
 
     order: str
     figures: Rates
 
 
 def told(order: ServiceAddress, seen: Figures) -> RatesAnswer:
-    """Return the answer of a dashboard that looks at this order_svc and has seen these figures."""
+    """Return the answer of a dashboard that has seen this."""
     return RatesAnswer(order.url, Rates(**{name: getattr(seen, name) for name in Rates.__struct_fields__}))
 
 

@@ -55,15 +55,15 @@ class Samples:
         return self._by_name.get(name, [])
 
     def total(self, name: str, **labels: str) -> float:
-        """Return the sum of the numbers that `having` yields; 0 without any."""
+        """Return the sum of the numbers with this name and these labels; 0 without any."""
         return sum(one.value for one in self.having(name, labels))
 
     def largest(self, name: str, **labels: str) -> float:
-        """Return the largest of the numbers that `having` yields; 0 without any."""
+        """Return the largest of the numbers with this name and these labels; 0 without any."""
         return max((one.value for one in self.having(name, labels)), default=0.0)
 
     def having(self, name: str, labels: Mapping[str, str]) -> Iterator[Sample]:
-        """Iterate over the numbers with this name that have these labels, whatever other labels they have."""
+        """Return the numbers with this name that have these labels, whatever others they have."""
         return (one for one in self.of(name) if labels.items() <= one.labels.items())
 
 

@@ -35,7 +35,7 @@ class StuckOrder(NamedTuple):
 
 
 class Stuck(NamedTuple):
-    """The orders that wait longest. `trouble`: in words, why they cannot be named; empty: they can, or none is late."""
+    """The orders that wait longest. `trouble`: why they cannot be named; empty if they can."""
 
     orders: Sequence[StuckOrder] = ()
     trouble: str = ""

@@ -110,11 +110,11 @@ async def _not_ready(services: Mapping[str, ServiceAddress], names: Iterable[str
 
 
 async def _busy(logs: ServiceLogs, cut: Cut, service: str, most: int) -> Sequence[tuple[str, str | None]]:
-    """Return up to `most` streams of a service that can be asked about, the one that changed last first.
+    """Return up to `most` aggregates' streams of a service that can be asked about, the one that changed last first.
 
-    An order comes with its customer, whom its newest fact within the cut names. Without a name order_svc would refuse
-    to answer, so an order whose newest fact cannot be read is left out: that fact is a finding, or of newer code. Only
-    the last LOOK_BACK * `most` records are searched. Raises StoreError.
+    Each comes with the id of the order's customer, whom the order's newest fact within the cut names; None for other
+    streams. Without the id order_svc would refuse to answer, so an order whose newest fact cannot be read is left out:
+    that fact is a finding, or of newer code. Only the last LOOK_BACK * `most` records are searched. Raises StoreError.
     """
     end = cut.logs[service]
     found: dict[str, str | None] = {}
@@ -134,7 +134,9 @@ def _customer(body: bytes) -> str | None:
 
 
 async def _answer(http: httpx.AsyncClient, how: AnswerOptions, stream: str, user: str | None) -> Seen | None:
-    """Ask about one stream; `user`: an order's customer. None: the service has no such product or coupon.
+    """Ask the service about one aggregate's stream, and return its answer; None: it has no such product or coupon.
+
+    `user`: the id of an order's customer; None: the stream is no order's.
 
     An unknown account is answered by 0, an unknown order by an OrderSeen with the status `unknown`. Raises Unreachable,
     also for an answer without the fields that it must have.

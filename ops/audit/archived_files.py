@@ -14,10 +14,10 @@ SHOWN: Final = 10
 
 
 async def check_files(stream: Stream, watch: Watch) -> None:
-    """Read all files of the archive. Raises Found, which names those that are not what their manifest says.
+    """Read all files of the archive, if there is one. Raises Found if some are not what their manifest says.
 
-    Most damage stops a reader at once; other bytes for the same messages, or a changed index, do not. Raises
-    ArchiveUnreachable.
+    Found names the first SHOWN (10) of them. Most damage stops any reader of the archive at once; other bytes for the
+    same messages, or a changed index, do not. Raises ArchiveUnreachable.
     """
     if stream.archive is None:
         return
@@ -34,7 +34,10 @@ async def check_files(stream: Stream, watch: Watch) -> None:
 
 
 def _wrong(place: ArchivePlace, stream: str, file: ArchivedFile) -> str:
-    """Return what is wrong with a file, in words; empty if nothing is. Raises ArchiveUnreachable."""
+    """Return what is wrong with a file of this generation's `stream`, in words; empty: nothing is.
+
+    Raises ArchiveUnreachable.
+    """
     where = place.where(stream, file)
     try:
         found = place.described(stream, file)

@@ -64,7 +64,7 @@ class Cut(Struct):
         return next((one.created for one in self.generations.values()), "")
 
     def messages_after(self, since: "Cut | None") -> int:
-        """Count the sequences of this cut that are after those of an earlier one; None: all."""
+        """Count the sequences of this cut that are after the cut `since`, over all generations; None: count all."""
         before = {} if since is None else since.ends
         return sum(
             max(0, end - before.get(name, first_sequence(number_of(name) or 0) - 1)) for name, end in self.ends.items()

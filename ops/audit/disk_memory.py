@@ -24,11 +24,11 @@ V = TypeVar("V")
 
 
 class DamagedMemory(Exception):
-    """The file of a memory cannot be read, or has something else; the text says which one, and why."""
+    """The file of a memory is damaged; the text says which file, and why."""
 
 
 def _stored(value: object) -> bytes:
-    """Return the value of a row. Raises msgspec.DecodeError if it is none: a torn page may look like rows of NULL."""
+    """Return the value of a row. Raises msgspec.DecodeError if it is not bytes: a torn page may look like NULLs."""
     if not isinstance(value, bytes):
         raise msgspec.DecodeError(f"a row has {value!r} for its value")
     return value
@@ -142,11 +142,11 @@ class DiskMemory(Memory):
 
 @contextlib.contextmanager
 def working_copy(path: Path, *, of: bool, generation: int = GENERATION) -> Iterator[DiskMemory]:
-    """Yield a memory in a temporary file beside `path`. It begins as a copy of `path` (`of`), or empty.
+    """Yield a memory in a temporary file beside `path`. It begins as a copy of the file at `path` if `of`, else empty.
 
     At the end of the block the file is removed, unless `keep` has renamed it. Only one copy of a path may be in use at
-    a time. Raises OSError, sqlite3.Error; DamagedMemory in place of an error of the block if the file at `path` is
-    damaged.
+    a time. Raises OSError, sqlite3.Error. If an error in the block shows that the copied file is damaged,
+    DamagedMemory is raised in its place.
     """
     copy = files.temporary(path)
     copy.unlink(missing_ok=True)

@@ -22,9 +22,9 @@ class NoSuchMessage(Unusable):
 
 
 class ForeignFilter:
-    """Takes an audit's messages in their order. `reached`: service → the last position of its log that a message has.
+    """Takes an audit's messages in their order. `reached`: service → the highest position of its log among them.
 
-    A foreign message that nobody has acknowledged is a finding.
+    A foreign message that nobody has acknowledged is a finding, which `finish` returns.
     """
 
     def __init__(self, env: Mapping[str, str], wanted: Collection[str]) -> None:
@@ -39,9 +39,9 @@ class ForeignFilter:
         self.reached: dict[str, int] = {}
 
     def services(self, messages: Sequence[Read], unjudged: Unjudged) -> list[Read]:
-        """Return the services' messages, each under its fact's id.
+        """Return those of the messages that a service published, each under its fact's id.
 
-        Those of a service that this version does not have are not among them: `unjudged` gets them.
+        Foreign messages are left out; so are those of a service that this version does not have: `unjudged` gets them.
         """
         return [its for message in messages if (its := self._judged(message, unjudged)) is not None]
 
@@ -84,7 +84,7 @@ class ForeignFilter:
 
 
 def _heard(message: Read) -> str:
-    """Say what services make of this foreign message."""
+    """Say in words what a service does with this foreign message if the service hears it."""
     if message.fact_id.startswith(REPLAYED):
         return "as a replay's copy services take it for the fact that it names: is that the one that the log has?"
     return "one that hears it dead-letters it; if rule 7 finds an answer to it, an older version gave that"

@@ -65,10 +65,10 @@ class AuditedStream(Struct):
 
 
 class Answers(Struct):
-    """How many answers of services were compared; and how many not, because their subject changed after the cut.
+    """How many answers of services were `compared`; `moved_on`: how many not, as their subject changed after the cut.
 
-    `newer`: how many were refused, because newer code recorded a fact of their subject. `not_asked`: the services that
-    were not asked, because they were not ready.
+    `newer`: how many were refused, because newer code recorded a fact of their subject. `not_asked`: the services
+    (without `_svc`) that were not asked, because they were not ready.
     """
 
     compared: int = 0
@@ -91,9 +91,9 @@ class NewerCode(Struct):
 
 
 class ForeignCounts(Struct):
-    """How many messages that this audit read no service published.
+    """How many foreign messages (which no service published) this audit read.
 
-    `known`: a person has acknowledged them (see ops.foreign). `found`: the others.
+    `known`: those that a person has acknowledged (see ops.foreign). `found`: the others, which are findings.
     """
 
     known: int = 0
@@ -159,7 +159,7 @@ def write(report: AuditReport, path: Path) -> None:
 
 
 def read(path: Path) -> AuditReport:
-    """Read the report of an earlier audit from its JSON file. Raises NotAReport."""
+    """Read the report of an earlier audit from its JSON file. Raises NotAReport if the file is missing or unusable."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=AuditReport)
     except (OSError, *DECODE_ERRORS) as error:

@@ -43,7 +43,7 @@ class Options(NamedTuple):
     that must still hold; None: the last one in `folder`, if its verdict is `good`. `answers`: the most subjects of each
     kind that the services are asked about; 0: none. `backup`: the stream is a restored backup, which may end before the
     logs. `foreign`: sequences of EVENTS that a person has judged to be foreign messages, or `all`; with any, services
-    that are not ready are not asked. `timeout_s`: the longest wait for a service's answer.
+    that are not ready are not asked. `timeout_s`: the longest wait for a service's answer, in seconds.
     """
 
     folder: Path
@@ -112,8 +112,8 @@ class _Audit:
         """Audit from the checkpoint on, or from the beginning.
 
         From the beginning: with `full` or `anew`; without a checkpoint of this version; if a log was rewritten since,
-        or the stream is not `same_stream`. Raises DamagedMemory if the checkpoint is damaged; Found if, with `full`, a
-        file of the archive is; as `audit`.
+        or the stream is not `same_stream`. Raises DamagedMemory if the checkpoint is damaged. With `full`, raises Found
+        if a file of the archive is damaged. Otherwise raises as `audit` does.
         """
         path = self._options.folder / "checkpoint.sqlite"
         files.make_folder(self._options.folder)
@@ -187,9 +187,9 @@ class _Audit:
         return made
 
     async def _feed(self, now: Cut, work: _Work) -> None:
-        """Feed everything after `since` up to the cut to the checker.
+        """Feed everything after `work.since` up to the cut `now` to the checker.
 
-        Then move the cut (`now.logs`) to the causes that are after it, and feed the logs up to there, until none is.
+        While causes are after the cut, move the cut (`now.logs`) to them, and feed the logs up to there.
         """
         since, chains = work.since, work.chains
         begin = {name: 0 if since is None else since.logs.get(name, 0) for name in self._logs}
@@ -226,7 +226,7 @@ class _Audit:
     async def _damaged(self) -> list[Finding]:
         """Have SQLite check the whole file of each log, indexes included; return a finding for each fault.
 
-        Of one file there are at most 10 faults. Raises Unreachable if one cannot be read for another reason.
+        Of one file there are at most 10 findings. Raises Unreachable if a file cannot be read for another reason.
         """
         self._watch.begins("checking the files", 0)
         paths = {name: stores.store(self._env, name) for name in self._logs}

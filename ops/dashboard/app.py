@@ -36,7 +36,10 @@ class Dashboard:
     """The parts of one dashboard. It imports the services, for their tables of reactions and their aggregates."""
 
     def __init__(self, env: Mapping[str, str], settings: DashboardSettings) -> None:
-        """`env` names the services and the broker. Nothing is asked yet. Raises SettingsError."""
+        """Make the parts; nothing is asked yet. `env` has the addresses of the services, and DATA_DIR.
+
+        `settings`: the dashboard's own, as `dashboard_settings` reads them. Raises SettingsError if `env` is invalid.
+        """
         addresses = services(env)
         self.poller = Poller(lambda: look(addresses, ANSWER_S, env))
         self._http = http_client()
@@ -71,7 +74,10 @@ class Dashboard:
         )
 
     async def close(self) -> None:
-        """End what waits, finish the keys that are being redriven, close connections. Call it after HTTP has ended."""
+        """End all waits for a snapshot, wait for the keys that are being redriven, then close the connections.
+
+        Call it after HTTP has ended.
+        """
         self.poller.close()
         await self._operations.close()
         await self._stream.close()

@@ -13,10 +13,11 @@ from ops.errors import Unusable
 @click.command("dashboard")
 @ending_well
 def command() -> None:
-    """Show all of it in a browser: what is well, what waits for whom, every order's way. Until SIGTERM or Ctrl-C.
+    """Show the whole flow in a browser: what is well, what waits for whom, every order's way. Until SIGTERM or Ctrl-C.
 
-    It logs its address. It asks the services for numbers and lists, and the broker for each order that is open and for
-    dead letters; it changes nothing unless you redrive one. `just up` starts one. Only this machine can reach it.
+    The dashboard logs its address. It asks the services for numbers and lists, and the broker for dead letters and for
+    the facts of an order whose page is open. Searches read the services' logs in DATA_DIR. It changes nothing unless
+    you redrive a dead letter. `just up` starts a dashboard, too. Only this machine can reach it.
 
     \b
     Exit code: 0 stopped on request; 2 it cannot start

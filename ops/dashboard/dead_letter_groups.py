@@ -12,7 +12,7 @@ _FRAME: Final = re.compile(r'File "(?:[^"\n]*/)?((?:contracts|infra|[a-z_]+_svc)
 
 
 class DeadLetterKey(NamedTuple):
-    """What is redriven together: all dead letters of one key of one consumer, in their order."""
+    """What is redriven together: all dead letters of one key (such as an order's id) of one consumer, oldest first."""
 
     consumer: str
     key: str
@@ -23,9 +23,10 @@ class DeadLetterKey(NamedTuple):
 
 
 class DeadLetterGroup(NamedTuple):
-    """Dead letters of one cause. `error` is its class, `frame` the innermost of our own frames; empty if none is known.
+    """Dead letters that one consumer rejects with the same `error` (see `error_class`) at the same `frame`.
 
-    `dead_letters` are in the order of DEAD: with each that was tried, those that wait behind it.
+    `frame`: the innermost stack frame of this product's code, as `own_frame` returns it; empty: none is known.
+    `dead_letters`: those that were tried, and those that wait behind them; all in the order of the stream DEAD.
     """
 
     consumer: str
@@ -39,7 +40,7 @@ class DeadLetterGroup(NamedTuple):
 
     @property
     def choices(self) -> list[tuple[DeadLetter, DeadLetterKey | None]]:
-        """Return each dead letter, and its key if it is the first one of it."""
+        """Return each dead letter of the group, with its key if it is the first one of that key, else with None."""
         seen: set[DeadLetterKey] = set()
         found = []
         for one in self.dead_letters:
@@ -50,7 +51,7 @@ class DeadLetterGroup(NamedTuple):
 
     @property
     def tried(self) -> int:
-        """How many were tried; the others wait."""
+        """How many of the group's dead letters were tried; the others wait behind an earlier one of their key."""
         return sum(one.attempts > 0 for one in self.dead_letters)
 
     @property
@@ -67,7 +68,10 @@ def key_of(letter: DeadLetter) -> DeadLetterKey:
 
 
 def grouped(letters: Iterable[DeadLetter]) -> list[DeadLetterGroup]:
-    """Return the groups of these dead letters, which are in the order of DEAD; the oldest group first."""
+    """Group these dead letters, which must be in the order of DEAD. The group of the oldest one comes first.
+
+    A dead letter that was not tried is in the group of the last tried one before it of its key and consumer.
+    """
     firsts: dict[DeadLetterKey, tuple[str, str, str]] = {}
     found: dict[tuple[str, str, str], list[DeadLetter]] = {}
     for letter in letters:
@@ -79,7 +83,7 @@ def grouped(letters: Iterable[DeadLetter]) -> list[DeadLetterGroup]:
 
 
 def error_class(error: str) -> str:
-    """Return the class in an error's text, such as `ValidationError: …`; the beginning of a text without one."""
+    """Return the class's name in an error's text, such as `ValidationError: …`; else the text's first 60 characters."""
     name, colon, _ = error.partition(":")
     return name if colon and name.replace(".", "").isidentifier() else error[:60]
 

@@ -34,13 +34,16 @@ _ID: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 
 class Form:
-    """A form that this process has made: it has the process's token, which no other page can read."""
+    """Tells this process's own forms from others: they have `token`, which pages of other sites cannot read."""
 
     def __init__(self) -> None:
         self.token: Final = secrets.token_urlsafe(32)
 
     async def read(self, request: AnyRequest) -> dict[str, list[str]]:
-        """Return the fields of a form. Raises Problem (400, 403)."""
+        """Return the fields of a posted form: name → values.
+
+        Raises Problem: 400 if the body is no form or has too many fields, 403 if its token is not this process's.
+        """
         try:
             fields = parse_qs((await request.body()).decode(), max_num_fields=MOST_KEYS + 10, strict_parsing=True)
         except ValueError:  # also a text that is not UTF-8
@@ -103,7 +106,7 @@ def dead_letter_routes(
 
 
 def _keys(fields: dict[str, list[str]]) -> Sequence[DeadLetterKey]:
-    """Return what the form has picked, each once. Raises Problem (400) without any."""
+    """Return the keys that are picked in a form (its fields `key`), each once. Raises Problem (400) if none is."""
     picked = [one.split(" ") for one in fields.get("key", ())]
     keys = [DeadLetterKey(*one) for one in picked if len(one) == 2 and all(one)]
     if not keys:
@@ -119,7 +122,7 @@ def _known(operations: Operations, its_id: str) -> Operation:
 
 
 async def _changes(operation: Operation, token: str, poller: Poller) -> AsyncIterator[bytes]:
-    """Yield an event whenever the operation has changed, until it is over or the poller closes."""
+    """Yield an event with the operation's HTML at once and after each change, until it is over or the poller closes."""
     told = -1
     while not poller.closing.is_set():
         if operation.changes != told:

@@ -1,4 +1,4 @@
-"""The facts of one order as a page shows them, read at most every KEPT_S for all that look at it."""
+"""The facts of one order for its page; all viewers together cause one reading in KEPT_S (0.2 s) at most."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,9 +18,10 @@ MOST_KEPT: Final = 256
 
 
 class KnownFacts(NamedTuple):
-    """The facts of one order, each once, in the order of `causal`; none if stream and archive have none of it.
+    """The facts of one order, each once, in the order of `causal`; none if neither stream nor archive has one.
 
-    `trouble`: why the stream cannot be read now, in words; then those that only the services' logs have come last.
+    `trouble`: why the stream cannot be read now, in words; empty: it was read. With a `trouble`, `facts` are those of
+    the last reading, followed by those that only the services' logs have.
     """
 
     facts: Sequence[SeenFact]
@@ -35,7 +36,7 @@ InLogs = Callable[[str], Awaitable[list[SeenFact]]]
 
 
 class OrderReader:
-    """Reads the facts of orders, and may give again what it read within KEPT_S."""
+    """Reads the facts of orders. What was read of an order is returned again for KEPT_S (0.2 s)."""
 
     def __init__(self, latest: Latest, in_logs: InLogs, more_names: Callable[[], Sequence[str]] = tuple) -> None:
         """`more_names`: names of facts of newer code, which are read, too."""
@@ -46,9 +47,9 @@ class OrderReader:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def facts(self, order_id: str) -> KnownFacts:
-        """Return the facts of this order in the order of `causal`; without the broker, those read last, then from logs.
+        """Return the facts of this order from stream and archive, or why the stream cannot be read (see KnownFacts).
 
-        Raises Unreachable if the stream cannot be read and there are none of these.
+        Raises Unreachable if the stream cannot be read, no fact was read before, and no service's log has one.
         """
         clock = asyncio.get_running_loop().time
         async with self._locks.setdefault(order_id, asyncio.Lock()):

@@ -23,9 +23,9 @@ from ops.errors import Unreachable
 
 
 class Hit(NamedTuple):
-    """Something that was found, in words; the page that shows it, and a command that shows more; empty: none.
+    """Something that was found, in words. `page`: the address of the page that shows it; empty: none.
 
-    `whole`: the page shows all of it, so that no word is needed before.
+    `command`: a command that shows more; empty: none. `whole`: the page shows all of it, so `text` need not be read.
     """
 
     text: str
@@ -35,19 +35,19 @@ class Hit(NamedTuple):
 
 
 class FoundThings(NamedTuple):
-    """What was found, and for each place where nothing was, why."""
+    """What was found; `missed` says of each other place, in words, that nothing is there or why it cannot be asked."""
 
     hits: list[Hit]
     missed: list[str]
 
     @property
     def only(self) -> str:
-        """The page that shows the only thing that was found; empty if there are others, or none does."""
+        """The address of the page of the only hit; empty if there is not exactly one, or the page is not `whole`."""
         return self.hits[0].page if len(self.hits) == 1 and self.hits[0].whole else ""
 
 
 class Finder:
-    """Looks in all places at the same time; one that cannot be asked is told as that."""
+    """Looks in all places that a text may mean. A place that cannot be asked is in `FoundThings.missed`."""
 
     def __init__(
         self,
@@ -59,9 +59,10 @@ class Finder:
         seen: Callable[[], Awaitable[Snapshot | None]],
         in_log: Callable[[str, int], Awaitable[LoggedFact | None]],
     ) -> None:
-        """`dead_letters` reads the first MOST_LETTERS of them; it raises Unreachable.
+        """`dead_letters` returns the first MOST_LETTERS (1,000) dead letters; it raises Unreachable.
 
-        `seen` asks for the services' numbers. `in_log` finds a fact in its service's log, as `fact_in_log` does.
+        `seen` returns the newest snapshot; None: there is none. `in_log` finds a fact in its service's log, as
+        `fact_in_log` does.
         """
         self._in_log = in_log
         self._seen = seen
@@ -71,7 +72,10 @@ class Finder:
         self._reader = reader
 
     async def find(self, text: str) -> FoundThings:
-        """Find what has this id. `<stream>@<version>` is a fact, a number may be a dead letter."""
+        """Find what has this id. `<stream>@<version>` means a fact.
+
+        A number may be the sequence (in DEAD) of a dead letter, too.
+        """
         stream, at, version = text.partition("@")
         if at:
             found = await self._gathered(self._fact(stream, version))
@@ -114,7 +118,7 @@ class Finder:
         return f"no fact {stream}@{version} of an order in the stream or the archive; {lag}"
 
     async def _logged(self, stream: str, version: str) -> Hit | str:
-        """Find a fact in its service's log: also one that moved points, stock or a coupon, or began them."""
+        """Find a fact in its service's log, also one of a product, account or coupon. A text says why there is none."""
         its_id = f"{stream}@{version}"
         named = number(version) and is_id(stream.partition("-")[2])
         found = await self._in_log(stream, number(version)) if named else None
@@ -164,7 +168,11 @@ class Finder:
         return f"no dead letter {sequence}"
 
     async def _asked(self, service: str, path: str) -> dict[str, object] | None:
-        """Return what the service has there; None if it has nothing. Raises Unreachable if it does not say."""
+        """GET this path of the service, and return the JSON object; None: the service answers 404.
+
+        Raises Unreachable if it answers with anything else, or not within TIMEOUT_S (3 s); also if this checkout has no
+        such service.
+        """
         if service not in self._services:
             raise Unreachable(f"this checkout has no {service}_svc")
         request = ServiceRequest(self._services[service], "GET", path)

@@ -29,7 +29,11 @@ LINKS: Final = {
 
 
 class MapHearer(NamedTuple):
-    """How one service keeps up with one fact. Seconds; `p50_s`: None without a message. `known`: it told them."""
+    """How one service keeps up with one fact. `lag_s`: how many seconds it is behind now.
+
+    `p50_s`: the median time in seconds from a message's storing to the record of what follows, lately; None: no message
+    came. `known`: whether the service told its numbers; otherwise they mean nothing.
+    """
 
     service: str
     p50_s: float | None
@@ -42,7 +46,10 @@ class MapHearer(NamedTuple):
 
 
 class MapRow(NamedTuple):
-    """A fact, how many are said a second (None: not known), and who hears it."""
+    """A fact, the `service` that says it, how many it says a second (None: not known), and who hears it.
+
+    `idle`: no look has found that one was said within IDLE_S (300 s).
+    """
 
     fact: str
     service: str
@@ -74,7 +81,10 @@ class _Service(NamedTuple):
     now: Samples = Samples()
 
     def rate(self, fact: str, seconds: float) -> float | None:
-        """Return how many of these facts it says a second; None unless both looks have its numbers."""
+        """Return how many of these facts the service says a second; None unless both looks have its numbers.
+
+        `seconds`: the time between the looks.
+        """
         if not self.counted:
             return None
         return risen(self.before.total(RECORDED, fact=fact), self.now.total(RECORDED, fact=fact)) / seconds

@@ -1,6 +1,7 @@
 """Lays out a picture of services and facts: a line for each service, a row for each fact with arrows to its hearers.
 
-The page of an order and the map of all are both drawn so. Pure; templates make it SVG.
+Both the page of one order and the map of the whole flow are drawn so. Pure; templates turn a Drawing into SVG. All x
+and y are in units of the SVG, from its upper left corner. A `kind` is a text of CSS classes.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ HEAD: Final = 7
 
 
 class Hearer(NamedTuple):
-    """A service that hears the fact of a row. `kind` is the class of its arrow, `note` is at its head."""
+    """A service that hears the fact of a row. `kind`: CSS classes of its arrow; `note`: a text at the arrow's head."""
 
     service: str
     kind: str = ""
@@ -23,9 +24,9 @@ class Hearer(NamedTuple):
 
 
 class FactRow(NamedTuple):
-    """A fact, the service that says it, and who hears it. `kind` is the class of its row, `margin` is at the left.
+    """A fact, the service that says it, and who hears it. `kind`: CSS classes of its row; `margin`: a text at its left.
 
-    `link`: where a click on the fact's name leads; empty: nowhere.
+    `link`: the address to which a click on the fact's name leads; empty: nowhere.
     """
 
     fact: str
@@ -37,7 +38,7 @@ class FactRow(NamedTuple):
 
 
 class Arrow(NamedTuple):
-    """An arrow of a row, from x to x; `head` are the points of its triangle."""
+    """An arrow of a row: `start`, `end` and `note_x` are x; `head` are the points of its triangle, as in SVG."""
 
     start: int
     end: int
@@ -48,7 +49,7 @@ class Arrow(NamedTuple):
 
 
 class DrawnRow(NamedTuple):
-    """A row at the height `y`; the fact's dot is at `x`, its name beside it is anchored at its `start` or `end`."""
+    """A row at the height `y`, with the fact's dot at `x`. `anchor`: `start` or `end`, the name's SVG text-anchor."""
 
     row: FactRow
     y: int

@@ -62,9 +62,10 @@ def list_routes(
 async def _new(
     http: httpx.AsyncClient, order: ServiceAddress, wanted: Filters, first: str, poller: Poller
 ) -> AsyncIterator[bytes]:
-    """Yield how many orders, PAGE at most, are newer than `first`, a row's place, whenever there are more.
+    """Look every LOOK_S (2 s) until the poller closes: yield an event with the number of newer orders if it has risen.
 
-    After each other look, yield a PING.
+    Newer: placed after the row whose `place` is `first`; at most PAGE (50) are counted. Otherwise a look yields a PING.
+    Raises Problem (400) for a wrong filter.
     """
     told = 0
     while not poller.closing.is_set():

@@ -39,7 +39,7 @@ SEARCHED: Final = ("product", "coupon", "since", "until")
 
 
 class Filters(NamedTuple):
-    """What an address asks for, as texts. What `filters` gives without it is left out of addresses."""
+    """The filters of a list of orders, as the texts in the query of the page's address."""
 
     status: str = DEFAULTS["status"]
     reason: str = DEFAULTS["reason"]
@@ -54,24 +54,27 @@ class Filters(NamedTuple):
 
     @property
     def needs_search(self) -> bool:
-        """Whether order_svc's log has to be searched for these."""
+        """Whether one of SEARCHED is set, so that order_svc's log has to be searched (see `LogSearch`)."""
         return any(getattr(self, name) for name in SEARCHED)
 
     def query(self, **more: str) -> str:
-        """Return the query of the address with these filters, and `more` in it: `filters` reads the same from it."""
+        """Return the query of an address, from which `filters` reads these filters; `more`: further parameters in it.
+
+        A filter that has its default is left out.
+        """
         usual = DEFAULTS | {"sort": usual_sort(self.status)}
         chosen = {name: value for name, value in self._asdict().items() if value != usual[name]}
         return urlencode(chosen | more)
 
     @property
     def words(self) -> str:
-        """Say which filters are set; empty for none."""
+        """Say which filters differ from their defaults, apart from the sort; empty: none."""
         chosen = {name: value for name, value in self._asdict().items() if value != DEFAULTS[name] and name != "sort"}
         return ", ".join(f"{name} {value}" for name, value in chosen.items())
 
 
 def filters(parameters: Mapping[str, str]) -> Filters:
-    """Return the filters of an address; what is empty or missing is the default. order_svc refuses wrong values.
+    """Return the filters of an address; what is empty or missing is the default. Wrong values are refused only later.
 
     A search has the newest first, whatever the address says.
     """
@@ -83,7 +86,7 @@ def filters(parameters: Mapping[str, str]) -> Filters:
 
 
 def usual_sort(status: str) -> str:
-    """Return how a list with this status is sorted unless the address says it: stuck orders are the oldest ones."""
+    """Return the sort of a list with this status if the address names none: `oldest` for PENDING, else `newest`."""
     return "oldest" if status == "PENDING" else DEFAULTS["sort"]
 
 
@@ -102,15 +105,18 @@ class ListedRow(msgspec.Struct):
 
     @property
     def place(self) -> str:
-        """Where order_svc's list has it, whose order is that of time and id."""
+        """The row's place in a list sorted by time, then id, as `<number> <order id>`.
+
+        The number is when the order was placed, in microseconds since 1970 (UTC).
+        """
         return f"{microseconds(self.placed_at)} {self.order_id}"
 
 
 class ListedPage(NamedTuple):
-    """A page of the list. `following`: the cursor of the next one; empty on the last.
+    """A page of a list of orders. `following`: the cursor of the next page; empty on the last.
 
-    Of a search: `why` nothing was found, `notes` that the reader has to know, the `command` that finds the same, and
-    `by` which of an order's times the page is sorted and bounded.
+    Only a search sets the others: `why` nothing was found (empty: something was), `notes` for the reader, the `command`
+    that finds the same, and `by`, the time of an order (`placed` or `ended`) by which the page is sorted and bounded.
     """
 
     rows: Sequence[ListedRow]
@@ -124,7 +130,10 @@ class ListedPage(NamedTuple):
 async def listed(
     http: httpx.AsyncClient, order: ServiceAddress, wanted: Filters, cursor: str = "", limit: int = PAGE
 ) -> ListedPage:
-    """Ask order_svc for a page. Raises Problem (400) with its words for a wrong filter; Unreachable."""
+    """Ask order_svc for a page of at most `limit` orders from `cursor` on (empty: the first); SEARCHED are not sent.
+
+    Raises Problem (400), with order_svc's words, for a wrong filter; Unreachable if order_svc gives no usable answer.
+    """
     asked = {name: value for name, value in wanted._asdict().items() if name not in SEARCHED}
     query = urlencode(asked | {"cursor": cursor, "limit": str(limit)})
     request = ServiceRequest(order, "GET", f"{PATH}?{query}")
@@ -140,9 +149,9 @@ async def listed(
 
 
 def newer(rows: Sequence[ListedRow], than: str) -> int:
-    """Return how many of these rows are newer than the one whose `place` is `than`; none if that is no place.
+    """Return how many of these rows are newer than the row whose `place` is `than`; 0 if `than` is no place.
 
-    That row may have left the list, as an order that ends leaves the pending ones.
+    The row of that place need not be among `rows`: an order that ends leaves the pending ones.
     """
     placed, _, order_id = than.partition(" ")
     if not (placed.isascii() and placed.isdecimal() and len(placed) <= MOST_DIGITS):
@@ -151,12 +160,12 @@ def newer(rows: Sequence[ListedRow], than: str) -> int:
 
 
 def why_none(wanted: Filters, seen: Snapshot | None) -> str:
-    """Say why a list is empty: nothing fits the filters, or the list is behind."""
+    """Say why a list is empty: no order fits the filters; and how far the list has read (see `list_lag`)."""
     return f"no order {f'with {wanted.words}' if wanted.words else 'was placed yet'}; {list_lag(seen)}"
 
 
 def list_lag(seen: Snapshot | None) -> str:
-    """Say how far the list of orders has read, which order_svc's numbers say."""
+    """Say how many facts order_svc's list of orders has yet to read, by its own numbers, or that this is not known."""
     lags = _told(seen, "saga_view_lag_facts", view="orders")
     if not lags:
         return "how far the list has read is not known now"
@@ -164,7 +173,7 @@ def list_lag(seen: Snapshot | None) -> str:
 
 
 def stream_lag(seen: Snapshot | None) -> str:
-    """Say whether all facts of orders are in the stream, which order_svc's numbers say."""
+    """Say how many facts order_svc has yet to publish, by its own numbers, or that this is not known."""
     lags = _told(seen, "saga_relay_lag_facts", service="order")
     if not lags:
         return "whether order_svc has published all its facts is not known now"
@@ -172,11 +181,11 @@ def stream_lag(seen: Snapshot | None) -> str:
 
 
 def _told(seen: Snapshot | None, name: str, service: str = "", **labels: str) -> list[float]:
-    """Return the values that services, or this one, have told for this metric; none if they are away."""
+    """Return the values of this metric with these labels, of one service or (empty `service`) all; empty: none told."""
     services = () if seen is None else [one for one in seen.look.services if service in ("", one.service.name)]
     return [found.value for one in services for found in one.samples.having(name, labels)]
 
 
 def choices() -> dict[str, Any]:
-    """Return what the form of the filters offers."""
+    """Return the values among which the form of the filters lets a person choose, by their names in the template."""
     return {"statuses": STATUSES, "compensations": COMPENSATED, "reasons": ("ANY", *REASONS), "sorts": SORTS}

@@ -25,7 +25,7 @@ MOST_DIGITS: Final = 18
 
 
 def event(text: str, its_id: int, name: str = "") -> bytes:
-    """Return a server-sent event. `name`: empty for a plain message."""
+    """Return a server-sent event as it is sent; `text` may have several lines. `name`: its type; empty: plain."""
     lines = [f"id: {its_id}", *([f"event: {name}"] if name else []), *(f"data: {line}" for line in text.splitlines())]
     return ("\n".join(lines) + "\n\n").encode()
 
@@ -35,18 +35,19 @@ def answer(events: AsyncIterator[bytes]) -> Stream:
 
 
 def seen_last(request: Request[Any, Any, Any]) -> int:
-    """Return the id of the last event that the page has seen; 0 for none, or what is no id.
+    """Return the id of the last event that the page has seen; 0: the request has none, or no valid one.
 
-    A browser sends it after a lost connection; a page that was in the background, in its query.
+    After a lost connection the browser sends the id in a header. A page that was in the background sends it as `after`.
     """
     text = request.headers.get("last-event-id") or request.query_params.get("after") or ""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS else 0
 
 
 async def snapshots(poller: Poller, draw: Callable[[Snapshot], str], after: int) -> AsyncGenerator[bytes, None]:
-    """Yield an event whenever the latest snapshot is after the one with this number, until the poller closes.
+    """Yield an event with the HTML that `draw` makes of each snapshot numbered above `after`, until the poller closes.
 
-    `after`: 0 for none. A number that is above the latest one is of an earlier process, and counts as 0.
+    Snapshots that were replaced by a newer one meanwhile are left out. An `after` above the latest number is of an
+    earlier process, and counts as 0.
     """
     with poller.watching():
         latest = await poller.after(0)  # before the first look nothing says whose number `after` is

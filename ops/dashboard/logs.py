@@ -1,4 +1,4 @@
-"""Reads the facts of one order from the services' logs on this machine, for when the broker cannot be asked."""
+"""Reads one fact, of any stream of a service, from that service's log on this machine, without the broker."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,7 +13,7 @@ from ops.details import fact_body
 
 
 class LoggedFact(NamedTuple):
-    """A fact in the log of its service. `order_id`: of the order by which it came about; empty without one."""
+    """A fact in the log of its `service` (without `_svc`). `order_id`: the order that it names; empty: none."""
 
     service: str
     position: int
@@ -23,9 +23,10 @@ class LoggedFact(NamedTuple):
 
 
 async def fact_in_log(env: Mapping[str, str], stream: str, version: int) -> LoggedFact | None:
-    """Return the fact with this place in a stream of a service; None if there is none.
+    """Return the fact at this version of an aggregate's stream, from its service's log.
 
-    Raises Unreachable if the log of the service cannot be read, SettingsError.
+    None: no service has such a stream, the stream has no such version, or this code cannot read the fact. Raises
+    Unreachable if the log cannot be read; SettingsError.
     """
     service = next((kind.service for kind in kinds().values() if kind.category == category(stream)), None)
     if service is None:

@@ -36,7 +36,10 @@ class FlowTables(NamedTuple):
 
 
 class ShownWait(NamedTuple):
-    """What the order waits for. `usual`: how long that takes else, in words. `state`: how the service is, in words."""
+    """An answer that the order waits for. `usual`: how long it usually takes, in words; empty: not known.
+
+    `state`: how the service that owes the answer is, in words. `troubled`: whether something there needs attention.
+    """
 
     due: Due
     usual: str
@@ -53,9 +56,10 @@ class Change(NamedTuple):
 
 
 class ShownFact(NamedTuple):
-    """A fact on the page. `ms` since the order's first fact; `hops`: see Hops; `kind` is its class.
+    """A fact on the page, `ms` milliseconds after the order's first. `hops`: None if the times are not known.
 
-    `commands` show more of it.
+    `changes`: the fields of its aggregate's state that it changed. `kind`: its CSS class, see the function `kind`.
+    `faded`: it is after the cut (see Scrubber). `commands`: commands that show more of it.
     """
 
     fact: SeenFact
@@ -70,9 +74,10 @@ class ShownFact(NamedTuple):
 
 
 class Hops(NamedTuple):
-    """Where the time between a fact's cause and the fact went, in milliseconds: into the stream, and from there on.
+    """Where the time between a fact's cause and the fact went, in milliseconds.
 
-    `share`: of the longest of the order, from 0 to 100; `first` is that of the way into the stream alone.
+    `into_stream_ms`: from the record of the cause to its storing in the stream; `from_stream_ms`: from there to the
+    record of the fact. `share`: both, and `first`: the former alone, in percent of the order's longest such time.
     """
 
     into_stream_ms: float
@@ -82,7 +87,10 @@ class Hops(NamedTuple):
 
 
 class ServiceState(NamedTuple):
-    """What a service knows of the order at the cut: the fields of its state by name."""
+    """The state of one aggregate's stream of the order at the cut (see Scrubber), as its service folds it.
+
+    `fields`: its fields by name, with their values.
+    """
 
     service: str
     stream: str
@@ -90,7 +98,11 @@ class ServiceState(NamedTuple):
 
 
 class Scrubber(NamedTuple):
-    """The cut that is shown, as a number of facts of `most`, and the places of the neighbouring ones; None: the end."""
+    """The cut, which is the moment that the page shows: after the first `number` of the order's `most` facts.
+
+    `places`: `first`, `previous`, `next` or `last` → the place, such as `order@2`, of the last fact of that moment;
+    None: the moment with all facts.
+    """
 
     number: int
     most: int
@@ -98,10 +110,11 @@ class Scrubber(NamedTuple):
 
 
 class ShownOrder(NamedTuple):
-    """What the page shows. `status` in words, `heading` the order in lines, `over`: nothing more follows.
+    """What the page of an order shows. `status`: in words; `heading`: the order itself, in lines.
 
-    `trouble`: why the stream cannot be read now; the facts are those read last, and those of the services' logs, then.
-    `trace`: the address of its trace; empty: not known.
+    `over`: no further fact is to be expected. `waits`: what is owed now; `pending`: what is owed now, and what follows
+    from that if all goes well. `sequence`: the largest sequence of the facts. `trouble`: see KnownFacts. `trace`: the
+    URL of the order's trace; empty: not known.
     """
 
     order_id: str
@@ -132,10 +145,10 @@ def order_page(
     trouble: str = "",
     generations: Sequence[int] = (),
 ) -> ShownOrder:
-    """Return the page of an order with these facts, at least one, in the order of `KnownFacts`.
+    """Return what the page of an order shows, without its trace. `facts`: as in KnownFacts, at least one.
 
-    `at`: the place of the last fact that counts for the states, such as `order@2`; another text: all count.
-    `generations`: those that the broker has; empty: not known.
+    `seen`: the newest snapshot; None: there is none yet. `at`: the place of the last fact up to which states are
+    folded, such as `order@2`; another text: all facts. `generations`: those that the broker has; empty: not known.
     """
     now_due = due(facts, tables.parts)
     cut = next((number for number, fact in enumerate(facts, 1) if fact.place == at), len(facts))
@@ -164,7 +177,10 @@ def order_page(
 
 
 def status(facts: Sequence[SeenFact], now_due: Sequence[Due]) -> str:
-    """Return the order's state in words: compensated is one of them."""
+    """Return the order's status in words, such as `pending` or `canceled and compensated`.
+
+    `now_due`: the answers that are owed to the order now.
+    """
     names = {fact.name for fact in facts}
     if canceled_by_newer_code(facts):
         return f"canceled by newer code, so what has to be taken back is not known here: {NEXT_STEP}"
@@ -193,7 +209,10 @@ def _wait(one: Due, seen: Snapshot | None, letters: Sequence[DeadLetter]) -> Sho
 
 
 def usual(one: Due, samples: Samples) -> str:
-    """Return how long this answer takes else, in words; empty if these numbers have none of it."""
+    """Return in words how long an answer like `one` usually takes; empty if `samples` have none of its kind.
+
+    `samples`: the numbers of the service that owes the answer.
+    """
     buckets = buckets_since(Samples(), samples, STEPS_TAKEN, fact=one.says)
     half, most = quantile(buckets, 0.5), quantile(buckets, 0.99)
     return "" if half is None or most is None else f"usually {duration(half)}, 99 % within {duration(most)}"
@@ -230,7 +249,8 @@ def _pending_row(one: Due) -> FactRow:
 
 
 def kind(name: str) -> str:
-    """Return the class of a fact: what undoes is red, what refuses or stops is another colour."""
+    """Return the CSS class of facts of this name: `undone` for a compensation; `stopped` for a refusal, a fence or a
+    cancel; else empty."""
     return "undone" if name in COMPENSATIONS else "stopped" if name in STOPPING else ""
 
 
@@ -279,9 +299,9 @@ def _scaled(hops: Hops | None, longest: float) -> Hops | None:
 def _states(
     facts: Sequence[SeenFact], cut: int, aggregates: Aggregates
 ) -> tuple[dict[str, list[Change]], list[ServiceState]]:
-    """Fold the facts with the services' own code; return what each fact changed, and the states at the cut.
+    """Fold the facts with the services' own code. Return fact id → what it changed; and the states at the cut.
 
-    A fact that older code recorded in another stream is folded where it belongs today.
+    `cut`: after so many facts. A fact that older code recorded in another stream is folded where it belongs today.
     """
     changes: dict[str, list[Change]] = {}
     states: dict[str, Any] = {}
@@ -306,7 +326,7 @@ def _states(
 
 
 def _fields(state: Any) -> dict[str, Any]:
-    """Return the fields of a state as `shown_state` does, but for its own times, which are kept as times."""
+    """Return the fields of a state by name, as `shown_state` does; but its own datetimes stay datetimes."""
     times = {name: held for name in shown_state(state) if isinstance(held := getattr(state, name, None), datetime)}
     return shown_state(state) | times
 

@@ -88,10 +88,10 @@ class OrderBoard:
         return made._replace(trace=trace_address(self._trace_template, order_id))
 
     async def _look(self, order_id: str) -> OrderLook:
-        """Look at the order: its facts, as OrderReader gives them, and its dead letters if an answer is due for LONG_S.
+        """Look at the order: its facts, by OrderReader; its dead letters if an answer is due for 1 s (LONG_S).
 
-        There may be no fact. If the stream cannot be read, there are no dead letters, and `trouble` says why. Raises
-        Unreachable if there are no facts then: none that was read before, and none in the services' logs.
+        There may be no fact. If the stream cannot be read, dead letters are not asked for, and `trouble` says why.
+        Raises Unreachable as `OrderReader.facts` does.
         """
         facts, trouble = await self._reader.facts(order_id)
         letters: Sequence[DeadLetter] = ()
@@ -107,9 +107,11 @@ class OrderBoard:
         return await self._stream.dead_letters(f"{PREFIX}.*.{order_id}", whole=False)
 
     async def events(self, order_id: str, at: str, after: int) -> AsyncGenerator[bytes, None]:
-        """Yield an event whenever the page has changed; the last one when the order is over.
+        """Yield an event with the page's HTML whenever that has changed, or a TROUBLE: why the order cannot be read.
 
-        The id of an event with a page is the largest sequence of its facts. `after`: the page has them up to this one.
+        Ends after the event FINISHED, when the order is over, or when the poller closes. After PING_S (10 s) without an
+        event it yields a PING. An event's id is the largest sequence of the facts on the page; `after`: the id that the
+        open page has.
         """
         clock = asyncio.get_running_loop().time
         drawn, drawn_from, quiet_since = "", None, clock()

@@ -16,7 +16,7 @@ LISTED: Final = re.compile(r"/ops/orders\?(status=PENDING|compensated=no)\b")
 
 
 class PanelRow(NamedTuple):
-    """One number of a panel, as text. `kind` is the class of its line in the plot; empty: it is in no plot."""
+    """One number of a panel, as text. `kind`: the CSS class of its line in the plot; empty: it has no line."""
 
     name: str
     value: str
@@ -24,7 +24,10 @@ class PanelRow(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """A figure of the first screen. `unit` is that of its plot. `note`: the objective, and whether it is kept."""
+    """A figure of the first screen: numbers and a plot. `unit`: that of the plot, in words.
+
+    `note`: the objective and whether it is kept, in words; empty: there is none. `good`: it is kept, or there is none.
+    """
 
     name: str
     title: str
@@ -106,7 +109,11 @@ def _durations(
     picked: tuple[Picked, Picked],
     objective: tuple[float, str, float],
 ) -> Panel:
-    """Return the panel of a duration. `objective`: its limit in seconds, in words, and the oldest that still waits."""
+    """Return the panel of a duration. `named`: the panel's name and title; `quantiles`: median and 99 %, in seconds.
+
+    `picked` takes both from the figures of a point. `objective`: its limit in seconds, its words, and for how many
+    seconds the oldest order has waited.
+    """
     limit_s, words, oldest_s = objective
     late = oldest_s > limit_s or any(value is not None and value > limit_s for value in quantiles)
     half, most = quantiles
@@ -146,7 +153,7 @@ def _time(seconds: float | None) -> str:
 
 
 def audit(seen: Snapshot) -> str:
-    """Return the verdict of the last audit with its age, as the rest of a sentence; empty if none is known."""
+    """Return the verdict of the last audit with its age, such as `found nothing, 3 h ago`; empty if none is known."""
     for service in seen.look.services:
         for one in service.samples.of("saga_audit_good"):
             age = duration(service.samples.largest("saga_audit_age_seconds"))

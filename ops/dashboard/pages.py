@@ -1,4 +1,7 @@
-"""Makes HTML of the templates: every text is escaped, every page has the same strict headers, files have their hash."""
+"""Makes HTML of the templates: every text is escaped, and every page has the same strict headers.
+
+It also reads the files that pages load, each under a path with the file's hash.
+"""
 
 import re
 from collections.abc import Mapping
@@ -36,7 +39,7 @@ _SAID: Final = re.compile(r"((?:\d{4}-\d\d-\d\d )?)(\d\d:\d\d:\d\d(?:\.\d{3})?) 
 
 
 def _shown(value: Any) -> Any:
-    """Make a text that others wrote harmless to read: HTML shows what is not printable, too, or obeys it."""
+    """Return a text with unprintable characters replaced, except line feeds; Markup and other values as they are."""
     return printable(value, keep="\n") if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
@@ -48,7 +51,7 @@ class SaidTime(NamedTuple):
 
 
 def split_by_time(text: str) -> list[str | SaidTime]:
-    """Return a text in parts, with each time in UTC apart, so that it can be shown as a person has chosen."""
+    """Split a text at its times in UTC: each is a SaidTime, so that a page can show it in another time zone."""
     parts: list[str | SaidTime] = []
     end = 0
     for found in _SAID.finditer(text):
@@ -59,7 +62,10 @@ def split_by_time(text: str) -> list[str | SaidTime]:
 
 
 def _at(day: str, clock: str) -> datetime:
-    """Return the instant of a time of day; without a day it is the last one. Raises ValueError if it is none."""
+    """Return the instant of `clock` (`HH:MM:SS`, UTC) on `day` (`YYYY-MM-DD `, with its blank).
+
+    Empty `day`: the last such instant that is at most 1 minute after now. Raises ValueError if there is no such time.
+    """
     latest = now() + timedelta(minutes=1)  # clocks of two processes may differ
     at = datetime.fromisoformat(f"{day or f'{latest:%Y-%m-%d} '}{clock}").replace(tzinfo=UTC)
     return at if day or at <= latest else at - timedelta(days=1)

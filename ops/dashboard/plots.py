@@ -1,4 +1,7 @@
-"""Draws a small plot of the last quarter of an hour as the parts of an SVG. Pure: no text is made into markup here."""
+"""Computes the parts of a small plot, from which a template makes an SVG. Pure: it makes no markup itself.
+
+The dashboard plots the last quarter of an hour.
+"""
 
 from collections.abc import Sequence
 from math import ceil, floor, log10
@@ -9,7 +12,7 @@ HEIGHT: Final = 80
 
 
 class Series(NamedTuple):
-    """A line of a plot: what it shows, the class by which it gets its colour and dashes, a value for each point."""
+    """A line of a plot: what it shows (`name`), its CSS class (`kind`), and a value for each point; None: missing."""
 
     name: str
     kind: str
@@ -26,7 +29,10 @@ class PlotLine(NamedTuple):
 
 
 class Plot(NamedTuple):
-    """A plot of WIDTH times HEIGHT. `top` is the value at its upper edge, `limit` where the objective's line is."""
+    """A plot of WIDTH times HEIGHT units. `top`: the value at its upper edge; the lower edge is 0.
+
+    `limit`: the y of the objective's line, in units from the upper edge; None: there is no such line.
+    """
 
     top: float
     lines: Sequence[PlotLine]
@@ -34,9 +40,9 @@ class Plot(NamedTuple):
 
 
 def plot(series: Sequence[Series], points: int, limit: float | None = None) -> Plot:
-    """Return the plot of these series; the last value is at the right edge, `points` values wide is the whole.
+    """Return the plot of these series. Its width has room for the last `points` values, the newest at the right edge.
 
-    `limit`: a value to draw a line at.
+    `limit`: the value at which to draw the objective's line; None: no such line.
     """
     values = [value for one in series for value in one.values if value is not None]
     top = top_of(max([*values, limit or 0.0], default=0.0))
@@ -51,7 +57,7 @@ def plot(series: Sequence[Series], points: int, limit: float | None = None) -> P
 
 
 def top_of(value: float) -> float:
-    """Return the least of 1, 2, 5, 10, 20 and so on, or of their fractions, that is not below the value; 1 for 0."""
+    """Return the least of 1, 2 and 5 times a power of ten that is not below the value, such as 0.2 or 50; 1 for 0."""
     if value <= 0:
         return 1.0
     power = 10.0 ** floor(log10(value))

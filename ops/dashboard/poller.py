@@ -43,6 +43,7 @@ class Point(NamedTuple):
 class Snapshot(NamedTuple):
     """All services as they were seen `at` an instant (UTC). `number` counts the snapshots from 1.
 
+    `look` is the newest look; `figures` and `health` are those of the time from `before`, about WINDOW_S (10 s).
     `active`: by fact, the last look (its `at`) that found that one was recorded since the look before; a fact is
     missing if no look did. Nothing is found between two looks if one of them has no numbers of the fact's service.
     `usual`: by service, the last numbers in which it had taken a step: it may be away now, or have begun anew.
@@ -80,7 +81,10 @@ class Poller:
         self.closing = asyncio.Event()
 
     async def run(self) -> None:
-        """Look until `closing` is set. A look that fails by a bug or by another program's answer gives no snapshot."""
+        """Look at the services, and make a snapshot of each look, until `closing` is set.
+
+        If either raises, that is logged, and there is no snapshot of this look.
+        """
         while not self.closing.is_set():
             self._wanted.clear()
             try:
@@ -107,15 +111,15 @@ class Poller:
             self._viewers -= 1
 
     def recent(self) -> Figures | None:
-        """Return the figures of the last minutes; None before two looks."""
+        """Return the figures of the last LATELY_S (300 s), or since the first look; None before two looks."""
         if self.latest is None or not self._kept or self._kept[0] is self.latest.look:
             return None
         return figures(self._kept[0], self.latest.look)
 
     async def after(self, number: int, most_s: float | None = None) -> Snapshot | None:
-        """Wait for a snapshot after the one with this number, `most_s` seconds at most, and return the latest one.
+        """Wait for a snapshot after the one with this number, at most `most_s` seconds; then return the latest one.
 
-        None: there is none yet, or the poller is closing.
+        `most_s` None: wait without a limit. Returns None if there is no snapshot yet, or the poller is closing.
         """
         loop = asyncio.get_running_loop()
         until = None if most_s is None else loop.time() + most_s
@@ -127,7 +131,10 @@ class Poller:
         return None if self.closing.is_set() else self.latest
 
     async def fresh(self, most_s: float) -> Snapshot | None:
-        """Return a snapshot that is at most FRESH_S old; after `most_s` seconds the latest one. None: see `after`."""
+        """Return the latest snapshot if it is at most FRESH_S (1 s) old.
+
+        Otherwise ask the services at once, and wait as `after` does, at most `most_s` seconds.
+        """
         latest = self.latest
         if latest is not None and (self._clock() - latest.at).total_seconds() <= FRESH_S:
             return latest
@@ -182,7 +189,7 @@ class Poller:
 
 
 def _recorded(before: Look, now: Look) -> Iterator[str]:
-    """Yield the facts of which one was recorded between two looks."""
+    """Yield the name of each fact of which at least one was recorded between two looks, by the services' counters."""
     earlier = {seen.service.name: seen.samples for seen in before.services}
     for seen in now.services:
         old = earlier.get(seen.service.name, Samples())

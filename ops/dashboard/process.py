@@ -33,7 +33,10 @@ SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def run(env: Mapping[str, str]) -> None:
-    """Run the dashboard until SIGTERM or SIGINT, then return. Raises SettingsError, CannotStart."""
+    """Run the dashboard until SIGTERM or SIGINT, then return.
+
+    Raises SettingsError if a setting is invalid, CannotStart if it cannot listen at its address.
+    """
     settings = dashboard_settings(env)
     prepare_process()
     handler = logs.configure(NAME, settings.log_level, settings.log_format, secrets_in(settings.nats_url.split(",")))
@@ -69,7 +72,7 @@ async def _serve_until_closing(server: Server, poller: Poller, listener: socket.
 
 
 async def _keep(poller: Poller) -> None:
-    """Run the poller; once it is asked to end, wait for the end of the server, which is asked to end as well."""
+    """Run the poller until it is closed, then wait until canceled: only the server's end ends the process."""
     await poller.run()
     await asyncio.Event().wait()
 

@@ -1,8 +1,8 @@
-"""Redrives dead letters: asks their services for a preview, or to do it, key by key; keeps the outcomes.
+"""Redrives dead letters: asks their services for a preview, or for the redrive, key by key; keeps the outcomes.
 
-A redrive is an operation with an id, so a second click is the same one. The reason, the
-outcome of each key that was begun, and the number of keys that were not begun are in the log;
-of what fails again, DEAD has the reason, too.
+A redrive is an operation with an id, so a second click begins no second one. The dashboard's log has its reason, the
+outcome of each key that was begun, and the number of keys that were not. For a dead letter that fails again, the stream
+DEAD has the reason, too.
 """
 
 import asyncio
@@ -30,9 +30,11 @@ KeyState = Literal["waits", "runs", "done", "fails", "stopped", "unknown"]
 
 
 class KeyOutcome(NamedTuple):
-    """What came, or would come, of the dead letters of one key. `facts`: the names of the facts, by sequence of DEAD.
+    """What a redrive did, or would do, with the dead letters of one key.
 
-    `why` is a text for `fails` and `unknown`. Unknown: no answer came that can be used.
+    `facts`: pairs of a dead letter's sequence of DEAD and the names of the facts that it led to, as one text. `left`:
+    how many dead letters of the key remain. `why`: in words, for the states `fails` and `unknown` (no usable answer
+    came); else empty.
     """
 
     key: DeadLetterKey
@@ -50,9 +52,10 @@ class Redriver:
         self._services = services
 
     async def preview(self, keys: Sequence[DeadLetterKey]) -> list[KeyOutcome]:
-        """Return what a redrive would do with each key; nothing is changed.
+        """Return what a redrive would do with each key, in the order of `keys`; nothing is changed.
 
-        AT_ONCE are asked for at the same time. A service that does not answer is not asked for further keys.
+        Up to AT_ONCE (8) keys are asked for at the same time. Once a service gave no usable answer for a consumer, the
+        consumer's other keys are not asked for: they are `unknown`.
         """
         gate = asyncio.Semaphore(AT_ONCE)
         away: dict[str, str] = {}
@@ -69,7 +72,10 @@ class Redriver:
         return list(await asyncio.gather(*map(one, keys)))
 
     async def ask(self, key: DeadLetterKey, *, dry_run: bool, reason: str = "") -> KeyOutcome:
-        """Have the dead letters of a key handled again, or with `dry_run` only decided."""
+        """Ask the key's service to handle its dead letters again; with `dry_run` only to decide, recording nothing.
+
+        Raises nothing if the service is away: the state is then `unknown`.
+        """
         body = redrive_body(key.consumer, key.key, dry_run=dry_run, reason=reason)
         request = service_request(self._services, key.consumer, "redrive", body)
         if request is None:
@@ -121,7 +127,10 @@ class Operation:
 
 
 class Operations:
-    """The operations of this process: those that run, and the newest others, MOST_KEPT in all if not more run."""
+    """Keeps the operations of this process: all that run, and the newest of those that are over.
+
+    That makes at most MOST_KEPT (100) in all, or as many as run.
+    """
 
     def __init__(self, redriver: Redriver, clock: Callable[[], datetime] = now) -> None:
         self._redriver = redriver

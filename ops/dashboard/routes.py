@@ -53,7 +53,10 @@ def overview_routes(poller: Poller, tables: FlowTables, order: ServiceAddress) -
 
     @get(minutes.PATH, include_in_schema=False)
     async def recent() -> dict[str, Any]:
-        """For `just status`: rates over minutes."""
+        """Answer `just status` with the rates of the last minutes, as a RatesAnswer.
+
+        Raises Problem (503) before two looks.
+        """
         seen = poller.recent()
         if seen is None:
             raise Problem(503, "not-ready", "the dashboard has just started")
@@ -76,7 +79,10 @@ def _overview(seen: Snapshot, tables: FlowTables) -> dict[str, Any]:
 
 @get("/static/{version:str}/{name:str}", include_in_schema=False, sync_to_thread=False)
 def static(name: str) -> Response[bytes]:
-    """Answer with a file. The version in the path is only there so that a browser asks again for another file."""
+    """Answer with a file that pages load. The version in the path is ignored: by it a browser asks for a changed file.
+
+    Raises Problem (404) if there is no file of this name.
+    """
     try:
         return Response(static_file(name), media_type=KINDS[name], headers=FOR_EVER)
     except KeyError:

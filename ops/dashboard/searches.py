@@ -40,9 +40,11 @@ class LogSearch:
         self._turn = asyncio.Lock()
 
     async def page(self, wanted: Filters, cursor: str = "") -> ListedPage:
-        """Return a page of the orders that fit, the newest first.
+        """Return a page of the orders that fit `wanted`, newest first.
 
-        Raises Problem (400) for filters that cannot be, Unreachable if the log cannot be read or it takes too long.
+        `cursor`: `following` of the page before; empty: the first page. Raises Problem (400) for an invalid filter or
+        cursor; Unreachable if the log cannot be read, or the search takes longer than `search_s` seconds, its wait for
+        other searches included.
         """
         criteria, asked = criteria_for(wanted), command_for(wanted)
         if cursor and not number(cursor):
@@ -90,7 +92,7 @@ def criteria_for(wanted: Filters) -> Criteria:
 
 
 def command_for(wanted: Filters) -> str:
-    """Return the command that finds the same."""
+    """Return the `just find` command, for a shell, that searches for the same orders."""
     options = {
         "user": wanted.user_id,
         "product": wanted.product,

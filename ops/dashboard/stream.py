@@ -49,10 +49,10 @@ class StreamReader:
         """The generations that the broker had at the last look; empty before any."""
 
     async def latest(self, subjects: Sequence[str], begin: str) -> list[StoredMessage]:
-        """Return the last message of a service on each of these subjects, by sequence; no wildcards.
+        """Return the last message that a service published on each of these subjects, sorted by sequence; no wildcards.
 
-        `begin` is the one that has the first of them: without it in the streams, the archive is read, too. Raises
-        Unreachable.
+        `begin`: the subject of the first of these messages. If the broker's streams lack it, the archive is read, too.
+        Raises Unreachable if the broker or the archive cannot be read.
         """
         async with self._asking() as nc:
             self.generations = numbers = await generation_numbers(nc)
@@ -63,9 +63,9 @@ class StreamReader:
         return sorted(found.values(), key=lambda one: one.sequence)
 
     async def _archived(self, subjects: Sequence[str], numbers: Sequence[int]) -> dict[str, StoredMessage]:
-        """Return the last archived message on each of these subjects. `numbers`: the generations that the broker has.
+        """Return subject → its last archived message. `numbers`: the generations that the broker has, the oldest first.
 
-        Raises Unreachable.
+        Raises Unreachable if the archive cannot be read.
         """
         try:
             if numbers:
@@ -75,9 +75,9 @@ class StreamReader:
             raise Unreachable(str(error)) from error
 
     async def dead_letters(self, subject: str, *, whole: bool, most: int = MOST_LETTERS) -> list[DeadLetter]:
-        """Return the first `most` dead letters under this subject of DEAD; without bodies and stacks unless `whole`.
+        """Return the first `most` dead letters under this subject of DEAD (wildcards are allowed), the oldest first.
 
-        Raises Unreachable.
+        Without `whole` they lack their bodies and stacks. Raises Unreachable.
         """
         found: list[DeadLetter] = []
         async with self._asking() as nc, aclosing(read(nc, subject, whole=whole)) as letters:
@@ -88,7 +88,7 @@ class StreamReader:
         return found
 
     async def redrives(self) -> dict[int, RedriveNote]:
-        """Return how often dead letters were redriven in vain, by their sequences. Raises Unreachable."""
+        """Return a dead letter's sequence of DEAD → how often, and why, it was redriven in vain. Raises Unreachable."""
         async with self._asking() as nc:
             return by_letter([note async for note in read_notes(nc)])
 
@@ -98,7 +98,10 @@ class StreamReader:
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[BrokerClient]:
-        """Connect if that is needed. Errors of the broker in the block, and ANSWER_S in it, become Unreachable."""
+        """Yield a client, which is connected if need be. A broker's error in the block raises Unreachable.
+
+        So does a block that takes longer than ANSWER_S (3 s), connecting included.
+        """
         try:
             async with asyncio.timeout(ANSWER_S):
                 yield await self._client()
@@ -108,7 +111,10 @@ class StreamReader:
             raise Unreachable(f"the broker at {at} cannot be read: {describe(why)}") from error
 
     def _denials(self) -> Sequence[str]:
-        """Return what the broker has denied the connection, which is made anew then: it may be granted meanwhile."""
+        """Return what the broker has denied the connection; empty: nothing.
+
+        If it denied something, the next request connects again, because it may be granted then.
+        """
         denials = self._connected[0].denied if self._connected is not None else ()
         if denials:
             self._connected = None

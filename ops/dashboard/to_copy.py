@@ -13,10 +13,10 @@ from ops.trace import STOPPING
 
 
 def commands(fact: SeenFact, categories: Collection[str], generations: Sequence[int] = ()) -> list[str]:
-    """Return commands that show the fact as it is stored, and the state of what it is about just after it.
+    """Return commands that show the fact as the stream has it, and the state of the fact's stream just after it.
 
-    After a fact that refused or stopped an order, one shows what changed code would decide in its place. `categories`:
-    those of the streams that this code folds. `generations`: those that the broker has; empty: not known.
+    For a fact that refused, fenced or canceled, `just what-if` is added: it decides again with this checkout's code.
+    `categories`: those of the streams that this code folds. `generations`: those that the broker has; empty: not known.
     """
     found = []
     if fact.sequence and (not generations or generation_of(fact.sequence) in generations):
@@ -35,11 +35,14 @@ def message_command(sequence: int) -> str:
 
 
 def state_command(stream: str, position: int) -> str:
-    """Return the command that shows the state of a stream as of a position of its log; empty if its key is no id."""
+    """Return the `just at` command for the state of an aggregate's stream as of a position of its service's log.
+
+    Empty if the part of the stream's name after its category is no id.
+    """
     kind, _, key = stream.partition("-")
     return f"just at {WORDS.get(kind, kind)} {key} --position {position}" if is_id(key) else ""
 
 
 def trace_address(template: str, order_id: str) -> str:
-    """Return where the trace of an order is shown, by a template with TRACE_ID in it; empty for an empty one."""
+    """Return the URL of an order's trace: `template` with the id in the place of TRACE_ID; empty if that is empty."""
     return template.replace(TRACE_ID, f"{trace_id(order_id):032x}")

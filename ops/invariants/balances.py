@@ -25,12 +25,10 @@ class Balance(Struct, array_like=True):
 
 
 def unsettled(courses: Courses, step: str, is_quiet: IsQuiet) -> Iterator[tuple[Order, int]]:
-    """Yield each incomplete order that holds less or more than it claims at this step, and how often to add its part.
+    """Yield each order in flight that holds less (with -1) or more (with 1) than it claims at this step.
 
-    That is -1 for one that holds less, and 1 for one that holds more.
-
-    Add the part to the sums that are judged now, not to the remembered ones, because these orders go on. See
-    Course.still_takes.
+    `step`: the step's service, without `_svc`. To judge the sums now, add the order's part so many times to a copy of
+    `claimed`; the remembered sums stay, because these orders go on. See Course.still_takes.
     """
     for course in courses.in_flight.values():
         if course.order is not None:

@@ -98,9 +98,9 @@ class Checker:
     ) -> None:
         """Begin with an empty memory, in this process, or with `memory`: it may contain an earlier part of history.
 
-        In that part nothing may have been found. When not quiet, an order is judged as if all were quiet once its last
-        fact is more than `bound` older than `now`, and it is a finding if it is pending at `now` more than `bound`
-        after its deadline. With `now` None it is neither.
+        That part must have had no findings. When not quiet, an order is judged as if all were quiet once its last fact
+        is more than `bound` older than `now`. An order that is pending at `now`, more than `bound` after its deadline,
+        is a finding. With `now` None, and not quiet, neither is done.
         """
         self._quiet = quiet
         self._now = now
@@ -126,7 +126,7 @@ class Checker:
     def log(self, service: str, position: int, stream: str, version: int, body: bytes) -> None:
         """Take the next fact of a service's log. One that breaks an invariant, or cannot be read, becomes a finding.
 
-        One of newer code is none for that alone: it is counted in `unjudged`.
+        A fact of newer code is not a finding for that alone: `unjudged` counts it.
         """
         entry = Entry(service, position, stream, version)
         if not self._versions.logged(entry):
@@ -145,7 +145,10 @@ class Checker:
 
     @property
     def awaited(self) -> Collection[str]:
-        """Ids of causes that facts name and that have not been fed yet, as a live view: the cut must include them."""
+        """Ids of facts that other facts name as their cause and that have not been fed yet; a live view.
+
+        The cut must include them.
+        """
         return self._causes.awaited.keys()
 
     def finish(self, live: Live | None = None, published: Mapping[str, int] | None = None) -> list[Finding]:
@@ -249,7 +252,7 @@ class Checker:
             self._claim(fact.order, -1)
 
     def _claim(self, order: Order, times: int) -> None:
-        """Add an accepted order to what orders claim (`times` 1), or take a canceled order off (-1)."""
+        """Add an order to what orders claim of stock and points (`times` 1), or take it off once canceled (-1)."""
         self._stock.claim(order, times)
         self._points.claim(order, times)
 

@@ -111,8 +111,8 @@ class Versions:
     def logged(self, entry: Entry) -> bool:
         """Judge a fact's position and version before it is kept in LoggedFacts, and remember its position.
 
-        Returns whether the fact can be kept. False, always with a finding: its version is already there, below 1, or
-        too far ahead.
+        Returns whether the fact can be kept. False: its version is already there, below 1, or too far ahead (see
+        WIDEST_GAP); that is always a finding. A gap or a wrong order that can be kept is a finding, too.
         """
         before = self._positions.get(entry.service, 0)
         if entry.position <= before:
@@ -135,8 +135,8 @@ class Versions:
 class Causes:
     """Checks invariant 7: causes exist. A cause may be fed after its effect, because each log is fed on its own.
 
-    A fact of newer code may have its cause in the log of a service that this version does not have. So such a cause is
-    none to be judged if no log has a stream of its category, such as `order`.
+    A fact of newer code may have its cause in the log of a service that this version does not have. So a cause that
+    only such facts name is not judged if no log has a stream of its category, such as `order`.
     """
 
     def __init__(self, facts: LoggedFacts, findings: Findings, memory: Memory) -> None:

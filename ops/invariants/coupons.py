@@ -105,9 +105,9 @@ class CouponsInvariant:
             coupon.order_id = None
 
     def _match(self, entry: Entry, fact: CouponFact, coupon_id: str | None, *, held: bool) -> None:
-        """Judge whether this coupon, and no other, moved before an answer: to the order (`held`) or from it.
+        """Judge whether this coupon, and no other, moved before the answer `fact`: to the order (`held`) or from it.
 
-        None: no coupon may have moved. An answer of older code moves the coupon itself.
+        `coupon_id` None: no coupon may have moved. An answer that older code recorded moves the coupon itself.
         """
         expected = None if coupon_id is None else (coupon_id, held)
         if expected is not None and entry.stream == fact.earlier_stream:
@@ -146,7 +146,7 @@ class CouponsInvariant:
 
 
 def _moves(moved: tuple[str, bool] | None) -> str:
-    """Say in words where a coupon moved."""
+    """Say in words where a coupon moved. `moved`: its id, and whether to the order (else from it); None: nowhere."""
     if moved is None:
         return "nowhere"
     coupon_id, held = moved

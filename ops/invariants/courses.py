@@ -85,13 +85,16 @@ class Course(Struct, array_like=True):
         return before
 
     def agrees_on_order(self, order: Order) -> bool:
-        """Return whether the facts fed earlier carry the same order. The first order is remembered."""
+        """Return whether the facts fed earlier carry the same order. True for the first, which is remembered."""
         if self.order is None and (self.asked is None or self.asked == digest(order)):
             self.order = order
         return order == self.order
 
     def agrees_on_prices(self, unit_prices: tuple[int, ...] | None, total: int | None) -> bool:
-        """Return whether the facts fed earlier have the same prices. The first prices are remembered."""
+        """Return whether the facts fed earlier have the same prices; True for the first ones, which are remembered.
+
+        `unit_prices` in the order of the lines, and `total`: in won; None: not known.
+        """
         if self.prices is None:
             self.prices = (unit_prices, total)
         return self.prices == (unit_prices, total)

@@ -52,7 +52,7 @@ class Explains(Protocol):
         """
 
     def explains(self, subjects: Collection[str]) -> bool:
-        """Whether a finding about these subjects is none."""
+        """Whether a finding about these subjects is to be dropped."""
 
 
 class _Open(NamedTuple):
@@ -71,10 +71,10 @@ class Findings:
     """
 
     def __init__(self, newer: Explains | None = None, memory: Memory | None = None) -> None:
-        """`newer` is asked of each finding as it is made, and in `all` again. `memory`: keeps the findings until then.
+        """`newer` is asked about each finding as it is made, and in `all` again; None: no finding is dropped.
 
-        Without `newer` the memory is not used. Findings that newer code cannot explain are not in it: the first of
-        them are in this process, and the others are counted.
+        `memory` keeps the findings that facts of newer code, read later, may explain. The others are in this process:
+        the first MOST_OF_A_KIND of an invariant; further ones are only counted.
         """
         self._newer = newer
         self._open: Table[_Open] = (memory or InProcess()).many("open_findings", _Open)

@@ -34,10 +34,11 @@ class OrderSeen(NamedTuple):
 
 
 class Live(NamedTuple):
-    """Answers by id of the product, customer (`balances`: points), coupon or order: the services', or those of history.
+    """Answers by id of the product, customer (`balances`: points), coupon or order.
 
-    None: the service knows no such product or coupon; an order that it does not know has the status `unknown`. What was
-    not asked for, or cannot be compared, is missing.
+    They are what the services answer, or what they should answer by the facts. None: there is no such product or
+    coupon. An order that the service does not know has the status `unknown`. What was not asked for, or cannot be
+    compared, is missing.
     """
 
     products: Mapping[str, ProductSeen | None]

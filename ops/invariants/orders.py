@@ -112,9 +112,10 @@ class StepsInvariant:
 
 
 class UndosInvariant:
-    """Checks invariant 6: nothing undone that was not done. That a fence moves no stock is checked by StockInvariant.
+    """Checks invariant 6: nothing undone that was not done.
 
-    An undo that comes before its action is recorded as a fence; an action after its fence records nothing.
+    That a fence moves nothing is checked by StockInvariant, PointsInvariant and CouponsInvariant. An undo that comes
+    before its action is recorded as a fence; an action after its fence records nothing.
     """
 
     def __init__(self, findings: Findings) -> None:

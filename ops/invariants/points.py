@@ -93,7 +93,10 @@ class PointsInvariant:
     def _answered(
         self, entry: Entry, fact: PointUsed | PointUseFailed | PointRefunded | PointUseVoided, points: int
     ) -> None:
-        """Judge the answer to an order, by which `points` came back to its customer; taken points are negative."""
+        """Judge whether the ledgers moved `points` to (negative: from) the order's customer before the answer `fact`.
+
+        An answer that older code recorded moves the points itself.
+        """
         user_id = fact.order.user_id
         if entry.stream == fact.earlier_stream:
             self._leave(entry, user_id, points)

@@ -1,10 +1,12 @@
 """Facts of newer code in the history, and what this code cannot judge because of them.
 
-Such a fact is counted, and is no finding. What it may explain is no finding, either; but versions, causes and copies
-(invariants 7 and 8) are judged of every fact. Only a cause that it names in a stream of a kind that no log has is taken
-on trust. A fact of an unknown type may explain what is found of the subject of its stream, of its order, of what that
-order is about, and of the product, account or coupon that the fact names; a fact of a known type with an unknown reason
-only what is found of its order.
+Such a fact is counted, and is no finding. A finding that it may explain is dropped. But versions, causes and copies
+(invariants 7 and 8) are judged of every fact. Only a cause that no other facts name, in a stream of a category that no
+log has, is taken on trust.
+
+A fact of an unknown type may explain findings about its stream's subject and its order, with that order's products,
+account and coupon. It also may explain those about the product, account or coupon that it names itself. A fact of a
+known type with an unknown reason may explain only findings about its order, or without one about its stream's subject.
 """
 
 from collections.abc import Collection
@@ -82,7 +84,7 @@ class Unjudged:
             self.first.append(Newer(str(where), what))
 
     def take(self, entry: Entry, error: OfNewerCode, body: bytes) -> None:
-        """Count the fact at `entry`, whose body `decode` refused with this error."""
+        """Count the fact at `entry`, whose body `decode` refused with this error, and remember what it may explain."""
         self.add(entry, f"is of newer code: {error.what}")
         if error.fact is not None:
             self._subjects.add(f"order {error.fact.order_id}" if isinstance(error.fact, SagaFact) else _of(entry))
@@ -100,10 +102,10 @@ class Unjudged:
         self._subjects |= {f"{kind} {key}" for kind, key in named.items() if key is not None}
 
     def subjects(self, invariant: int, where: object, fact: Fact | None) -> set[str]:
-        """Return what a finding is about, such as `product mug`; nothing if no fact of newer code can explain it.
+        """Return what a finding is about, such as `product mug`; empty if no fact of newer code can explain it.
 
-        `fact` is the one at hand; None if there is none. What 7 and 8 find at one fact (versions, causes, copies) is
-        never explained.
+        `fact`: the fact at hand; None: there is none. Findings of invariants 7 and 8 (versions, causes, copies) at one
+        fact are never explained.
         """
         if not isinstance(where, Entry):
             kind, _, _ = str(where).partition(" ")
@@ -111,7 +113,7 @@ class Unjudged:
         return set() if invariant in (7, 8) else _about(where, fact)
 
     def explains(self, subjects: Collection[str]) -> bool:
-        """Whether a finding about these subjects is not judged, because of the facts taken until now."""
+        """Whether a finding about these subjects is to be dropped, because a fact taken until now may explain it."""
         return not self._subjects.isdisjoint(subjects)
 
 

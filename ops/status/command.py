@@ -66,10 +66,11 @@ def screen(before: Look, after: Look, at: datetime) -> Screen:
 async def completed(
     shown: Screen, addresses: Mapping[str, ServiceAddress], timeout_s: float, *, minutes: bool
 ) -> Screen:
-    """Return the screen with what the looks do not tell: who waits longest, and, with `minutes`, a dashboard's rates.
+    """Return the screen with what the looks do not tell: the orders that wait longest, and a dashboard's rates.
 
-    Orders are asked for only if some have waited for too long. The dashboard's rates are taken only if they are over a
-    longer time than the screen's. A service that is away, or no dashboard, raises nothing. Raises SettingsError.
+    Orders are asked for only if some have waited for too long. With `minutes` a running dashboard is asked; its rates
+    are taken if they are over a longer time than the screen's. A service or dashboard that does not answer raises
+    nothing. Raises SettingsError.
     """
     order = addresses["order"]
     async with http_client() as http:
@@ -79,7 +80,7 @@ async def completed(
 
 
 def rates_from(shown: Screen) -> str:
-    """Say of which time the rates are."""
+    """Say over how many seconds the rates are, and where to see them over a longer time."""
     window_s = shown.figures.window_s
     if window_s <= WINDOW_S * 2:
         return f"those of the last {window_s:g} s; a running dashboard, or --watch, has them over minutes"
@@ -117,7 +118,10 @@ def concern_lines(health: Health) -> list[str]:
 
 
 def stuck_lines(stuck: Stuck, at: datetime) -> list[str]:
-    """Return the orders that wait longest, and what each waits for, as lines for a person; none if none is late."""
+    """Return the orders that wait longest, and what each waits for, as lines for a person; [] if no order is late.
+
+    `at`: the instant to which their ages are counted. If the orders are not known, a line says why.
+    """
     if stuck.trouble:
         return [f"which orders wait is not known: {stuck.trouble}", ""]
     if not stuck.orders:
@@ -154,7 +158,7 @@ def rate_lines(seen: Figures) -> list[str]:
 
 
 def room_lines(rooms: Sequence[Room]) -> list[str]:
-    """Return what is free as a line for a person: at the broker, and on the disk that is full first."""
+    """Return one line for a person: what is free at the broker, and on the disk that is full first; [] if unknown."""
     broker = [room for room in rooms if room.where == "the broker"]
     disks = sorted((room for room in rooms if room.where != "the broker"), key=_fullness)
     told = [f"{_size(room.free_bytes)} free for {room.where}{_until(room)}" for room in [*broker, *disks[:1]]]
@@ -206,7 +210,7 @@ def show(shown: Screen, *, json: bool) -> None:
 
 
 async def _watch(addresses: Mapping[str, ServiceAddress], every_s: float, timeout_s: float, *, json: bool) -> None:
-    """Show a screen every so many seconds; does not return."""
+    """Show a screen every `every_s` seconds, with rates over at most LONGEST_S + `every_s` seconds; does not return."""
     looks: deque[Look] = deque([await look(addresses, timeout_s, os.environ)])
     while True:
         await asyncio.sleep(every_s)

@@ -12,7 +12,10 @@ LONGEST: Final = 280
 
 
 class Concern(NamedTuple):
-    """Something that needs attention: a sentence without its full stop, and the next step, with commands to copy."""
+    """Something that needs attention. `what`: a sentence without its full stop; `next_step`: what to do, in words.
+
+    `commands`: for a shell, to copy.
+    """
 
     what: str
     next_step: str
@@ -20,7 +23,10 @@ class Concern(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """The sentence that begins a report: of a long one its beginning, and the first command."""
+        """`what`, if it has at most LONG (160) characters; else its first sentence and the first command.
+
+        A sentence of more than LONGEST (280) characters is cut.
+        """
         if len(self.what) <= LONG:
             return self.what
         told = self.what.partition(". ")[0]

@@ -1,7 +1,7 @@
-"""What needs attention by what the services have counted between two looks: each as an alert of a longer time says it.
+"""Concerns by what the services have counted between two looks. For each there is an alert, which asks for more.
 
-The shares and limits are those of the alerts and objectives (docs/monitoring). An alert asks for more: a burnt budget,
-or that it lasts. So a concern may come and go with a few events; it says what is so now.
+The shares and limits are those of the alerts and objectives (docs/monitoring). An alert also asks for a burnt budget,
+or that the trouble lasts. So a concern may come and go with a few events: it says only what is so now.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,13 +37,13 @@ Pair = tuple[SeenService, Samples]
 
 
 def _seen_twice(before: Look, now: Look) -> list[Pair]:
-    """Return the services of which both looks have numbers."""
+    """Return each service of which both looks have numbers, as seen `now`, with its numbers at the look `before`."""
     earlier = {seen.name: seen.samples for seen in before.services if seen.measured}
     return [(seen, earlier[seen.name]) for seen in now.services if seen.measured and seen.name in earlier]
 
 
 def causes(before: Look, now: Look) -> Iterator[Concern]:
-    """Yield what makes orders wait."""
+    """Yield concerns that make orders wait: slow commits, many redeliveries, consumers that fall back."""
     for seen, old in _seen_twice(before, now):
         yield from _slow_commits(seen, old)
         yield from _again(seen, old)
@@ -51,7 +51,10 @@ def causes(before: Look, now: Look) -> Iterator[Concern]:
 
 
 def results(before: Look, now: Look, figures: Figures) -> Iterator[Concern]:
-    """Yield what customers meet: failed and refused requests, orders that end late or keep something for long."""
+    """Yield concerns that customers meet: failed and refused requests, orders that end or are compensated late.
+
+    `figures`: those of the two looks.
+    """
     both = _seen_twice(before, now)
     yield from _failed(both)
     yield from _refused(both, figures)
@@ -71,13 +74,19 @@ def results(before: Look, now: Look, figures: Figures) -> Iterator[Concern]:
 
 
 def _above(seen: SeenService, old: Samples, name: str, limit: float) -> float:
-    """Return the share of the values that came since `old` and are above this bound of the histogram; 0 without any."""
+    """Return which share (0 to 1) of the histogram's values since `old` is above `limit`; 0 without values.
+
+    `limit` must be one of the histogram's bounds.
+    """
     values = buckets_since(old, seen.samples, name)
     return _beyond(values, limit) / values[-1][1] if values and values[-1][1] else 0.0
 
 
 def _beyond(values: Sequence[tuple[float, float]], limit: float) -> float:
-    """Return how many of these values, counted by bounds of which the limit is one, are above it."""
+    """Return how many values are above `limit`. `values`: pairs of a bound and how many values are at most as large.
+
+    `limit` must be one of the bounds; `values` must not be empty.
+    """
     return values[-1][1] - max((count for bound, count in values if bound <= limit), default=0.0)
 
 

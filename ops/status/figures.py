@@ -15,9 +15,10 @@ SPARE: Final = 1.05
 
 
 class Room(NamedTuple):
-    """How many bytes are free somewhere. `full_in_s`: when that is used up; None if that is not known, or it never is.
+    """How many bytes are free somewhere. `where`: `the broker`, or `the disk of` a service.
 
-    `where` is `the broker` or `the disk of` a service.
+    `full_in_s`: in how many seconds that is used up at the present rate; of the broker: in how many seconds another
+    whole generation does not fit any more. None: not known, or never.
     """
 
     where: str
@@ -26,13 +27,14 @@ class Room(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """Orders a second over the last `window_s` seconds, their times to the end (seconds), and what waits.
+    """Figures of the last `window_s` seconds: orders a second, their times to the end (seconds), and what waits now.
 
-    `known`: whether order_svc told them at both moments; otherwise the rates mean nothing. A time is None if no order
-    ended, or was compensated, in this time. `full_in_s`: when the stream's newest generation is full at the rate at
-    which facts come; None if none come, or it has no limit. `reasons` are the rates of canceled orders by reason,
-    `refusals` those of refused requests for an order, by cause; without those that are 0. `rooms`: what is free,
-    and until when.
+    `known`: whether order_svc told its numbers at both moments; otherwise the rates mean nothing. `accepted`,
+    `confirmed`, `canceled` and `refused` are rates, a second. A time is None if no order ended, or was compensated, in
+    this time. `oldest_…_s`: how long the oldest has waited; 0: none waits. `full_in_s`: in how many seconds the
+    stream's newest generation is full at the rate at which facts come; None if none come, or it has no limit.
+    `reasons`: reason → rate of canceled orders; `refusals`: cause → rate of refused requests for an order; both without
+    rates of 0. `rooms`: what is free, and until when.
     """
 
     window_s: float
@@ -60,9 +62,10 @@ class Figures(NamedTuple):
 
 
 class ServiceFigures(NamedTuple):
-    """One service: `state`: ready, not ready or away. Lags are in seconds; `commit_p99_s`: None if no commit is known.
+    """The figures of one service. `state`: `ready`, `not ready` or `away` (it does not answer).
 
-    `known`: whether its figures are; otherwise they are 0.
+    `known`: whether its figures are known; otherwise they are 0. Lags are in seconds. `pending_messages`: those not
+    delivered yet, or not acknowledged. `commit_p99_s`: the 99th percentile, in seconds; None: no commit is known.
     """
 
     service: str
@@ -76,7 +79,7 @@ class ServiceFigures(NamedTuple):
 
 
 def figures(before: Look, now: Look) -> Figures:
-    """Return the figures of the time between two looks. A count that is less than before counts from 0."""
+    """Return the figures of the time between two looks. A counter that fell was restarted, and counts from 0."""
     seconds = max(now.at - before.at, 1e-3)
     earlier = {seen.service.name: seen.samples for seen in before.services}
     order = _samples(now)
@@ -120,7 +123,10 @@ def figures(before: Look, now: Look) -> Figures:
 
 
 def _rooms(now: Look, limit: float, grows: float) -> Iterator[Room]:
-    """Yield the rooms that are known: the broker's has to take another whole generation, or the newest one fills."""
+    """Yield the rooms that the services tell. The broker's is used up when less is left than a new generation needs.
+
+    `limit`: a generation's, in bytes; `grows`: how many bytes the stream grows a second.
+    """
     for seen in now.services:
         for one in seen.samples.of("saga_broker_free_bytes"):
             yield Room("the broker", int(one.value), max(0.0, one.value - SPARE * limit) / grows if grows else None)
@@ -149,10 +155,10 @@ def _of(seen: SeenService, old: Samples) -> ServiceFigures:
 
 
 def quantile(buckets: Sequence[tuple[float, float]], share: float) -> float | None:
-    """Return the value that this share of all values does not exceed; None without values.
+    """Return the value that this share (0 to 1) of all values does not exceed; None without values.
 
-    `buckets`: pairs of a bound and how many values are at most as large. Within a bucket values count as spread evenly;
-    above the last bound, as that bound.
+    `buckets`: pairs of a bound and how many values are at most as large, by rising bounds. Within a bucket values count
+    as spread evenly; values above the last finite bound count as that bound.
     """
     if not buckets or buckets[-1][1] <= 0:
         return None
@@ -167,14 +173,15 @@ def quantile(buckets: Sequence[tuple[float, float]], share: float) -> float | No
 
 
 def _lately(old: Samples, new: Samples, name: str) -> list[tuple[float, float]]:
-    """Return by bound how many values came since `old`; [] if that has none: its service missed that look."""
+    """Return what `buckets_since` does, of all series; [] if `old` has none, because its service missed that look."""
     return buckets_since(old, new, name) if old.of(name) else []
 
 
 def buckets_since(old: Samples, new: Samples, name: str, **labels: str) -> list[tuple[float, float]]:
-    """Return by bound how many values came since `old`, of all series of this histogram with these labels together.
+    """Return, by rising bounds, pairs of a bound and how many values at most as large came since `old`.
 
-    `name` ends in `_bucket`. Without samples in `old`: since the service's start.
+    All series of this histogram with these labels are added up. `name` ends in `_bucket`. Since the service's start, if
+    `old` has no samples of it, or the service was restarted after `old`.
     """
     counts = _by_bound(new, name, labels)
     earlier = dict(_by_bound(old, name, labels))

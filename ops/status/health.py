@@ -66,7 +66,7 @@ def judge(before: Look, now: Look, seen: Figures) -> Health:
 
 
 def _once(concerns: Iterable[Concern]) -> tuple[Concern, ...]:
-    """Return them without those that say the same: what is wrong with the stream, each service warns of."""
+    """Return the concerns, but of those with the same `what` only the first: services may warn of one trouble."""
     found: dict[str, Concern] = {}
     for one in concerns:
         found.setdefault(one.what, one)
@@ -85,7 +85,11 @@ def _waits(seen: Figures) -> str:
 
 
 def _away(now: Look) -> Iterator[Concern]:
-    """Yield who does not answer; the running `just up` starts it again by a roll, as no other command can there."""
+    """Yield a concern for each service that does not answer.
+
+    If `just up` runs, the next step is `just roll`: it makes that `just up` start the service again. No other command
+    can start a service there.
+    """
     rolls = ", as the running `just up` does at `just roll`" if now.machine.up else ""
     for seen in now.services:
         if not seen.trouble:
@@ -131,7 +135,10 @@ def _without_broker(now: Look) -> Iterator[Concern]:
 
 
 def _lacks_broker(seen: SeenService) -> bool:
-    """Whether the service has no session, and the cause is neither its store nor what its log lacks."""
+    """Whether the service is not ready because it has no session with the broker.
+
+    A session that ended by the service's own store, or by facts that its log has lost, does not count.
+    """
     missing = {one.labels.get("reason") for one in seen.samples.of("saga_ready") if one.value == 0}
     return bool(seen.not_ready) and "broker" in missing and "log_lost" not in missing
 
@@ -164,9 +171,10 @@ def _orders(count: int) -> str:
 
 
 def _warned(services: Sequence[SeenService]) -> Iterator[Concern]:
-    """Yield, once, what services warn of, but not of clocks, and the dead letters of one that is not ready.
+    """Yield a concern for each warning of a service, once; but none for warnings of clocks (see `_clocks`).
 
-    order_svc comes last: it tells who leaves its orders waiting, and not why.
+    Also one for the dead letters of a service that is not ready, which has no warnings. order_svc comes last: it tells
+    which service leaves its orders waiting, and not why.
     """
     told: set[str] = set()
     for seen in sorted(services, key=lambda seen: seen.service.name == "order"):

@@ -1,4 +1,4 @@
-"""Finds out what this machine tells of the system's processes while some do not answer."""
+"""Looks for the system's processes on this machine, for services that do not answer and for the bundled broker."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from infra.local.nats import store_holder
 
 
 class Machine(NamedTuple):
-    """What this machine tells. `up`: whether the `just up` of this DATA_DIR runs.
+    """What was found on this machine. `up`: a service does not answer, and the `just up` of this DATA_DIR runs.
 
-    `processes`: of the services that do not answer, by name, the id of the process that works on its folder all the
-    same. `bundled`: whether the system uses the bundled broker, and `broker`: the process that works on its folder, in
-    words; None if none does.
+    `processes`: name of a service that does not answer → id of the process that works on its folder all the same.
+    `bundled`: the system uses the bundled broker (no NATS_URL). `broker`: the process that works on the bundled
+    broker's folder, in words; None: there is none, or another broker is used.
     """
 
     up: bool = False

@@ -1,4 +1,7 @@
-"""Rates and times over minutes: a running dashboard has looked at the services since it started."""
+"""Rates and times over minutes, which a running dashboard answers to `just status`.
+
+`just status` itself looks for two seconds only; a dashboard has looked at the services since it started.
+"""
 
 from collections.abc import Mapping
 from typing import Final
@@ -47,9 +50,10 @@ def told(order: ServiceAddress, seen: Figures) -> RatesAnswer:
 async def over_minutes(
     http: httpx.AsyncClient, env: Mapping[str, str], order: ServiceAddress, seen: Figures
 ) -> Figures:
-    """Return the figures with the rates of the dashboard of this system if it has them over a longer time.
+    """Return the figures, with the rates of this system's dashboard if those are over a longer time.
 
-    Whatever else answers at its port, or does not, changes nothing. Raises SettingsError.
+    Without an answer in TIMEOUT_S (1 s), and for one of another program or system, the figures are returned as they
+    are. Raises SettingsError.
     """
     request = ServiceRequest(ServiceAddress("dashboard", dashboard_settings(env).url), "GET", PATH)
     try:

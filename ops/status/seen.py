@@ -35,7 +35,10 @@ class Samples:
     """The numbers that one service exported at one moment."""
 
     def __init__(self, text: str = "") -> None:
-        """`text` is in the format of Prometheus. Raises ValueError if it is not, or has what no service exports."""
+        """`text` is in the format of Prometheus; empty: no numbers.
+
+        Raises ValueError if it is in another format, or has a number that no service exports (see `_possible`).
+        """
         self._by_name: dict[str, list[Sample]] = {}
         try:
             families = list(text_string_to_metric_families(text))
@@ -65,7 +68,7 @@ class Samples:
 
 
 def _possible(sample: Sample) -> bool:
-    """Whether a service may export it: a number, and of a histogram's bucket its bound, too."""
+    """Whether a service may export this: its value is a number within LARGEST, and a histogram's bucket has a bound."""
     if not abs(sample.value) <= LARGEST:  # also of no number, which compares as false
         return False
     if not sample.name.endswith("_bucket"):
@@ -96,12 +99,15 @@ class SeenService(NamedTuple):
 
     @property
     def measured(self) -> bool:
-        """Whether its `samples` say how it is; without them nothing is known of it, which is not 0."""
+        """Whether the service answers and has `samples`. Otherwise its numbers are not known, rather than 0."""
         return not (self.trouble or self.unmeasured)
 
 
 class Look(NamedTuple):
-    """All services at one moment: `at` is in seconds of a clock that only rises. `machine`: what it tells."""
+    """All services at one moment. `at`: in seconds of `time.monotonic`, so only differences mean something.
+
+    `machine`: what was found of their processes; its defaults: not looked for.
+    """
 
     at: float
     services: tuple[SeenService, ...]
@@ -109,9 +115,10 @@ class Look(NamedTuple):
 
 
 async def look(addresses: Mapping[str, ServiceAddress], timeout_s: float, env: Mapping[str, str] | None = None) -> Look:
-    """Ask all services at the same time; one that does not answer within `timeout_s` seconds is seen as that.
+    """Ask all services at the same time. One that does not answer within `timeout_s` seconds has a `trouble`.
 
-    `env`: the environment of a system on this machine, which is looked for its processes; None: nothing is looked for.
+    `env`: the environment of the system, whose processes are looked for on this machine; None: they are not. Raises
+    SettingsError if `env` is invalid.
     """
     async with http_client() as http:
         seen = await asyncio.gather(*(_ask(http, service, timeout_s) for service in addresses.values()))
@@ -144,7 +151,10 @@ async def _ask(http: httpx.AsyncClient, service: ServiceAddress, timeout_s: floa
 
 
 def _samples(service: ServiceAddress, metrics: str | BaseException) -> Samples:
-    """Return the numbers in an answer to `/metrics`. Raises Unreachable if it is none, or not one of a service."""
+    """Return the numbers in the text of an answer to `/metrics`. `metrics` may be the error of asking, which is raised.
+
+    Raises Unreachable if the text is not that of a service.
+    """
     if isinstance(metrics, BaseException):
         raise metrics
     try:

@@ -15,9 +15,10 @@ RUNBOOK: Final = "docs/runbook.md"
 
 
 class NextStep(NamedTuple):
-    """What to do, the section of the runbook that has more, and commands.
+    """What to do, the heading of the runbook's section that says more, and commands for a shell.
 
-    In commands and in what to do, `{name}` is the service that is meant, and `{url}` its base URL.
+    In `commands` and `what_to_do`, `{name}` stands for the service that is meant (without `_svc`), `{url}` for its base
+    URL.
     """
 
     what_to_do: str
@@ -103,13 +104,16 @@ UNKNOWN: Final = NextStep("see what it says, and its log", "Runbook", ("curl -s 
 
 
 def about_warning(text: str, seen: SeenService, services: Sequence[SeenService]) -> Concern:
-    """Return the concern for this warning of `seen`, one of `services`: it may be about another one of them."""
+    """Return the concern for this warning of the service `seen`.
+
+    `services`: all services; a warning that begins with the name of one, such as `point_svc `, is about that one.
+    """
     meant = next((one for one in services if text.startswith(f"{one.name} ")), seen)
     return _concern(text, _of_words(WARNINGS, text, UNKNOWN), meant)
 
 
 def about_not_ready(seen: SeenService) -> Concern:
-    """Return the concern for a service that is not ready, and not for want of the broker."""
+    """Return the concern for a service that is not ready. Call it only if the cause is not the lack of a broker."""
     missing = {one.labels.get("reason") for one in seen.samples.of("saga_ready") if one.value == 0}
     reason = next((reason for reason in NOT_READY if reason in missing), "store")
     step = NOT_READY[reason]
@@ -123,12 +127,12 @@ def _of_words(table: Mapping[str, NextStep], text: str, other: NextStep) -> Next
 
 
 def fits(words: str, text: str) -> bool:
-    """Return whether the text is one of these words of a table, in which … is any text."""
+    """Return whether the text begins with `words`, a key of WARNINGS or STORES, in which … is any text."""
     return re.match(re.escape(words).replace("…", ".*"), text, re.DOTALL) is not None
 
 
 def place(heading: str) -> str:
-    """Return the place of the runbook's section with this heading."""
+    """Return the link to the runbook's section with this heading, such as `docs/runbook.md#sagaordersrefused`."""
     return f"{RUNBOOK}#{heading.lower().replace(' ', '-')}"
 
 

@@ -23,7 +23,10 @@ UNCOMPENSATED: Final = f"/ops/orders?compensated=no&limit={MOST}"
 
 
 class StuckOrder(NamedTuple):
-    """An order that waits `since` an instant, and what for, in words."""
+    """An order that waits `since` an instant (a pending one: when it was placed; a canceled one: when it was canceled).
+
+    `waits_for`: in words.
+    """
 
     order_id: str
     status: str
@@ -65,7 +68,11 @@ T = TypeVar("T")
 
 
 async def stuck(http: httpx.AsyncClient, order: ServiceAddress, seen: Figures, timeout_s: float) -> Stuck:
-    """Ask order_svc for the orders that have waited for too long, by the figures; nothing is asked if none has."""
+    """Ask order_svc for up to MOST (3) pending orders and 3 canceled ones not compensated: those placed first.
+
+    Each kind is asked for only if its oldest is late, by `seen`. Raises nothing if order_svc does not answer within
+    `timeout_s` seconds: then `trouble` says so.
+    """
     paths = [
         *([PENDING] if seen.oldest_pending_s > LATE_S else []),
         *([UNCOMPENSATED] if seen.oldest_uncompensated_s > COMPENSATED_LATE_S else []),
@@ -97,7 +104,7 @@ async def _order(http: httpx.AsyncClient, order: ServiceAddress, row: _Row, time
 
 
 async def _asked(http: httpx.AsyncClient, request: ServiceRequest, timeout_s: float, kind: type[T]) -> T:
-    """Ask for a thing of this kind. Raises Unreachable, also if the answer is something else."""
+    """Return the answer's JSON as this type. Raises Unreachable for another status than 200, and for other JSON."""
     answer = await send_with(http, request, timeout_s)
     if answer.status != 200:
         raise Unreachable(f"{request.service} answers {request} with {problem(answer)}")
@@ -108,14 +115,20 @@ async def _asked(http: httpx.AsyncClient, request: ServiceRequest, timeout_s: fl
 
 
 def pending_words(facts: Mapping[str, PublishedAt]) -> str:
-    """Say which services have to answer what about an order with these facts, numbered as they came."""
+    """Say which services have to answer which facts of a pending order.
+
+    `facts`: the order's facts by name, numbered from 1 as they came.
+    """
     names = {fact: name for name, fact in facts.items()}
     found = [f"{service}_svc to answer {names[heard]}" for service, heard in waits_for(facts).items()]
     return " and ".join(found) or ("its end to be listed" if facts else "order_svc to publish it")
 
 
 def canceled_words(reason: str, facts: Sequence[str]) -> str:
-    """Say which services have to give back, or to refuse, what of an order that was canceled for this reason."""
+    """Say which facts are still missing until an order that was canceled for this reason is compensated.
+
+    `facts`: the names of those that it has. Each missing one is an undo or a fence.
+    """
     found = [
         f"{step.service}_svc to say {fact_name(step.undone)} or {fact_name(step.fenced)}"
         for step in open_steps(reason, facts)  # type: ignore[arg-type]  # newer code may have other reasons

@@ -44,9 +44,8 @@ def ending_well(command: Callable[Arguments, None]) -> Callable[Arguments, None]
     """Wrap a command so that its errors end the process with an exit code that scripts can use.
 
     Found gives 1, Unusable and SettingsError 2, Unreachable, StoreError and sqlite3.Error 3, RecordedByNewerCode 4. An
-    OSError that names its file gives 2, unless it is EPIPE. The message goes to standard error; that of a service's
-    late answer says how to wait longer, which is `timeout_option`. Other exceptions pass. A command that returns ends
-    with 0.
+    OSError that names its file gives 2, unless it is EPIPE. The message goes to standard error; for TooLate it also
+    names `--timeout` (see `timeout_option`). Other exceptions pass. A command that returns ends with 0.
     """
 
     @functools.wraps(command)
@@ -109,9 +108,9 @@ class CommandGroup(Command, click.RichGroup):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def _quietly_ended() -> Iterator[None]:
-    """Write out what the block has printed. End the process after Ctrl-C, or after an OSError, in either.
+    """Write out what the block has printed. End the process after Ctrl-C or an OSError, in the block or in writing.
 
-    click would end it with 1, which is a finding.
+    click would end the process with 1, which is the exit code of a finding.
     """
     try:
         try:
@@ -206,7 +205,10 @@ class SecondsParameter(click.ParamType[float]):
 
 
 def timeout_option(default_s: float | None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return the option by which a command is told how long to wait for a service's answer (argument `timeout`)."""
+    """Return the option `--timeout`: how many seconds to wait for a service's answer at most (argument `timeout`).
+
+    `default_s` None: without the option the argument is None.
+    """
     return click.option(
         "--timeout",
         type=SecondsParameter(86_400, positive=True),

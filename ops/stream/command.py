@@ -23,9 +23,10 @@ from ops.reading import archived_before, kept_generations, stream
 
 
 class GenerationRow(Struct):
-    """One generation. `unread`: messages that its durable consumers have not acknowledged, over all of them.
+    """One generation. `unread`: messages that a durable consumer has not acknowledged, summed over all its consumers.
 
-    `archived`: it is in the archive, whose files have so many `bytes`.
+    `made_at` None: the broker does not say it. `archived`: it is read from the archive, and `bytes` is the size of its
+    files there; otherwise of its stream.
     """
 
     stream: str

@@ -87,8 +87,8 @@ def uv() -> str:
 class Command(click.RichCommand):
     """A command whose messages about wrong usage show the arguments, and never let a terminal obey them.
 
-    Ctrl-C ends it with EXIT_INTERRUPTED, unless the command handles that itself. A reader that has gone ends it with
-    EXIT_NO_READER, another OSError with EXIT_USAGE. All end it without a traceback.
+    Ctrl-C ends it with EXIT_INTERRUPTED, unless the command handles that itself. If nobody reads its standard output
+    any more, it ends with EXIT_NO_READER; after another OSError with EXIT_USAGE. It ends so without a traceback.
     """
 
     def make_context(
@@ -103,7 +103,7 @@ class Command(click.RichCommand):
 
 
 class CommandGroup(Command, click.RichGroup):  # type: ignore[misc]
-    """A group of commands, each of which is shown and ended as a Command is."""
+    """A group of commands: its errors and those of its commands are shown, and end the process, as a Command's do."""
 
 
 @contextlib.contextmanager
@@ -164,7 +164,7 @@ class IdParameter(click.ParamType[str]):
 
 
 class WholeNumber(click.ParamType[int]):
-    """A parameter that is a whole number from `least` to `most`."""
+    """A parameter that is a whole number from `least` to `most`, both included."""
 
     name = "number"
 
@@ -185,7 +185,7 @@ class WholeNumber(click.ParamType[int]):
 
 
 class SecondsParameter(click.ParamType[float]):
-    """A parameter that is a number of seconds from 0, or if it is `positive` above 0, to `most`."""
+    """A parameter that is a number of seconds from 0 to `most`, both included; 0 is refused if `positive`."""
 
     name = "seconds"
 

@@ -1,8 +1,8 @@
 """Foreign messages of EVENTS that a person has acknowledged, in the file `foreign.json` below DATA_DIR.
 
-Nothing can be deleted from EVENTS, so a foreign message stays in it. The audit finds it until a person says that its
-origin is known. An acknowledged message is passed over by the audit, by a rebuild and by its service's relay, also if
-its headers look like those of a service.
+No single message can be deleted from EVENTS, so a foreign message stays in it. The audit reports it until a person
+acknowledges it: says that its origin is known. An acknowledged message is passed over by the audit, by a rebuild and by
+its service's relay, also if its headers look like those of a service.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -43,8 +43,8 @@ def digest(message: Read) -> str:
 class Judged(NamedTuple):
     """What a message is. `origin`: where its fact is recorded; None: the message counts as foreign.
 
-    `why`: what the message lacks to be a service's; empty if it looks like one, which an acknowledged one may, too.
-    `known`: a person has acknowledged it.
+    `why`: what the message lacks to be a service's; empty: it looks like one, as an acknowledged message may, too.
+    `known`: a person has acknowledged the message.
     """
 
     origin: Origin | None

@@ -46,7 +46,7 @@ SPANS_A_REQUEST: Final = 512
 
 
 class Since(Instant):
-    """A time, or how long ago, also without a minus: `1h`."""
+    """A parameter as Instant, which also takes how long ago the time is without a minus: `1h` as `-1h`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         ago = isinstance(value, str) and re.fullmatch("[0-9]+[smhd]", value.strip())

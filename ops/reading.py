@@ -72,8 +72,8 @@ class Stream(NamedTuple):
 async def kept_generations(stream: Stream) -> list[StreamInfo]:
     """Return the infos of the generations that are read from the broker, the oldest first: those not in the archive.
 
-    Call this before `Stream.archived`: it has the archive look for new manifests. Raises ArchiveDamaged, also if the
-    streams know another archive; the client's errors.
+    Call this before `Stream.archived`: an archive in a bucket reads its newest manifests here. Raises ArchiveDamaged,
+    also if the streams know another archive; the client's errors.
     """
     found = await find_generations(stream.nc, stream.js)
     if stream.archive is not None:
@@ -169,10 +169,10 @@ async def chunks(
     """Yield the messages of these subjects (none: all) from sequence or time `first` through sequence `last`.
 
     They come in lists, each in stream order and maybe empty. `after` and `ends` bound single generations, by the name
-    of a generation's stream: only messages behind the sequence in `after` (no effect if `first` is a time), up to and
-    including the one in `ends`. `last` None: reading ends at the end that the stream has when it begins. With `follow`
-    it does not end, and `last`, `after` and `ends` do not bound the newest generation. At most one and a half batches
-    of BATCH are on their way; the rest waits in the broker, so a reader may be as slow as it likes. Raises
+    of a generation's stream: only messages with sequences above that in `after` (no effect if `first` is a time), up to
+    and including that in `ends`. `last` None: reading ends at the end that the stream has when reading begins. With
+    `follow` it does not end, and `last`, `after` and `ends` do not bound the newest generation. At most one and a half
+    batches of BATCH are on their way; the rest waits in the broker, so a reader may be as slow as it likes. Raises
     ConsumerFailed, ArchiveDamaged, the client's errors.
     """
     archived: Sequence[GenerationManifest] = ()
@@ -240,7 +240,7 @@ def _place(
     """Return which part of the generation `of` is to be read; None: nothing.
 
     It begins at the sequence or time `first`, and after the sequence `ended[0]` unless `first` is a time. It ends at
-    `last` and at `ended[1]`, unless these are None.
+    the lowest of `last`, `ended[1]` (None: no bound) and the generation's last sequence.
     """
     after, end = ended
     until = min(bound for bound in (of.last_sequence, last, end) if bound is not None)

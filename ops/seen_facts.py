@@ -73,7 +73,7 @@ class SeenFact(NamedTuple):
 
 
 def seen_fact(message: StoredMessage) -> SeenFact:
-    """Return the fact in a message that a service published. Raises those of DECODE_ERRORS."""
+    """Return the fact in a message that a service published. Raises one of DECODE_ERRORS if it has none."""
     body = fact_body(message.body)
     return SeenFact(
         message.sequence,

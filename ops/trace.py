@@ -79,7 +79,7 @@ async def trace(stream: reading.Stream, order_id: str, unknown: Sequence[str] = 
     """Read the order's facts up to the end of EVENTS and return them in stream order.
 
     Included are repeats, and the facts about its products, its customer's account and its coupon that it caused. One of
-    these is missing if EVENTS had lost it without its service's answer, so that a relay published it behind that.
+    these is missing if EVENTS had lost it, but not its service's answer, so that a relay published it after the answer.
     `unknown`: names of facts that newer code may have recorded, which are read, too. There are no lines if EVENTS has
     no such order. Raises ConsumerFailed, ArchiveDamaged, the client's errors.
     """
@@ -152,11 +152,11 @@ def _ledger_subjects(service: str, order: PlacedOrder | None) -> list[str]:
 def _ledger_spans(own: Sequence[reading.Read]) -> list[tuple[str, int, int]]:
     """Return (service, first, last): the order's facts of LEDGER are in these ranges of sequences, both ends included.
 
-    Such a fact is not in them if EVENTS had lost it without its service's answer, so that a relay published it behind.
+    A fact is not in them if EVENTS had lost it, but not its service's answer: a relay published it after the answer.
 
     A service publishes these facts just before its answer, such as `product.reserved`, so after the cause of the
     answer. All facts about a product that sells well would be too many to read. But where relays have published again
-    what EVENTS lost, the cause may be behind the answer: then the range begins with sequence 1.
+    what EVENTS lost, the cause may come after the answer: then the range begins with sequence 1.
     """
     sequences = {message.fact_id: message.sequence for message in reversed(own)}  # the first one of repeats
     spans = []

@@ -36,7 +36,10 @@ class Due(NamedTuple):
 
 
 def due(facts: Sequence[SeenFact], parts: Sequence[Part], steps: Steps = STEPS) -> list[Due]:
-    """Return what is owed to an order with these facts now, the oldest first: one answer for each command."""
+    """Return the answers that services owe now to an order with these facts: at most one for each command.
+
+    They are in the order of the facts that they answer.
+    """
     by_name = {fact.name: fact for fact in facts}
     answered = {(fact.service, fact.cause) for fact in facts}
     found: dict[tuple[str, str], Due] = {}
@@ -122,5 +125,8 @@ def finished(facts: Sequence[SeenFact], now_due: Sequence[Due]) -> bool:
 
 
 def canceled_by_newer_code(facts: Iterable[SeenFact]) -> bool:
-    """Return whether a cancel has a reason that this code cannot read, and so not what has to be taken back."""
+    """Return whether one of the facts is a cancel that this code cannot read.
+
+    Then this code cannot tell what has to be taken back.
+    """
     return any(fact.name == CANCELED and fact.fact is None for fact in facts)

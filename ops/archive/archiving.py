@@ -127,9 +127,9 @@ async def forget(env: Mapping[str, str]) -> None:
 def archive_lock(settings: Settings, *, look: bool = False) -> Iterator[None]:
     """Hold the lock of `lock_folder` during the block, without waiting for it.
 
-    Raises SettingsError if another process holds the lock; also for an OSError, but a broken pipe, and an sqlite3.Error
-    of the block. `look`: only look whether somebody holds the lock; make nothing. The lock keeps no archiver on another
-    machine away from a bucket: of two manifests for one generation, the bucket takes the first.
+    Raises SettingsError if another process holds the lock, and in place of the block's OSError (not BrokenPipeError) or
+    sqlite3.Error. `look`: only look whether somebody holds the lock; make nothing. The lock keeps no archiver on
+    another machine away from a bucket: of two manifests for one generation, the bucket takes the first.
     """
     folder = lock_folder(settings)
     try:

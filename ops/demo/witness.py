@@ -47,7 +47,7 @@ class Witness:
         return [said for said in self.facts.values() if getattr(said.fact, "order_id", None) == order_id]
 
     async def until(self, order_id: str, count: int) -> list[PublishedFact]:
-        """Wait until `count` facts of the order have arrived, at most PATIENCE_S; return those that have.
+        """Wait until `count` facts of the order have arrived, at most PATIENCE_S seconds; return those that have.
 
         There may be fewer or more than `count`. Each comes after its cause, otherwise they come as they arrived.
         """

@@ -119,9 +119,9 @@ def redrive(
 def drop(sequences: tuple[int, ...], *, yes: bool, as_json: bool, timeout: float) -> None:
     """Delete the dead letters with these SEQUENCES, without handling their messages. Later dead letters stay.
 
-    Those of a key that waited behind one are handled by a redrive alone. Without --yes they are only shown. With it the
-    services must run. One that gives no answer ends the command: what was dropped before is printed, also with --json.
-    The facts themselves stay in EVENTS and in the logs of the services that said them.
+    Those that waited behind a dropped one are handled by a redrive only. Without --yes the dead letters are only shown.
+    With --yes the services must run. One that gives no answer ends the command: what was dropped before is printed,
+    also with --json. The facts themselves stay in EVENTS and in the logs of the services that said them.
     """
     wanted = [_as_it_waits(_letter(sequence)) for sequence in dict.fromkeys(sequences)]
     told: list[dict[str, Any]] = []

@@ -44,7 +44,10 @@ class Criteria(NamedTuple):
 
     @property
     def containing(self) -> bytes:
-        """Bytes that each of these facts has in its body: the rarest id that is asked for, as JSON; empty: no id is."""
+        """Bytes that each of these facts has in its body, empty if no id is asked for.
+
+        They are one of the ids that are asked for, as JSON: the one that is likely to be the rarest.
+        """
         rarest = self.coupon or self.user or self.product
         return b"" if rarest is None else msgspec.json.encode(rarest)
 

@@ -22,8 +22,9 @@ class LogSpan(NamedTuple):
 async def span(log: ServiceLog, last: int, since: datetime | None, until: datetime | None) -> LogSpan:
     """Return the part of the log, up to position `last`, that has all facts with a time from `since` to `until`.
 
-    None: that side is not bounded. The part may have other facts, too. It may lack some if a fact's time is more than
-    DISORDER before that of an earlier position, or if TRIES records in a row have no readable time. Raises Unreachable.
+    `since` or `until` None: that side has no bound. The part may have other facts, too. It may lack some if a fact's
+    time is more than DISORDER before that of an earlier position, or if TRIES records in a row have no readable time.
+    Raises Unreachable.
     """
     first, end = 0, last
     if since is not None:

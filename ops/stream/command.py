@@ -77,7 +77,7 @@ def keeper() -> None:
     """Keep the generations until SIGTERM or Ctrl-C: make the next one when it is time, seal those before.
 
     EVENTS_ROLL_MESSAGES, EVENTS_ROLL_BYTES, EVENTS_ROLL_AGE_S and half of EVENTS_MAX_BYTES say when. `just up`
-    starts one. Two do no harm.
+    starts one. Two keepers at once do no harm.
     """
     keeper_process.run(os.environ)
 

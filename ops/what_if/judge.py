@@ -75,7 +75,7 @@ _body: Final = msgspec.json.Decoder(_Body)
 class Runs:
     """Groups the records of a log by decision.
 
-    `take` yields each run once the record behind it was taken; `rest` yields the last run, if any, at the log's end.
+    `take` yields each run once it has taken the next run's first record; `rest` yields the last run, if any.
     """
 
     def __init__(self) -> None:

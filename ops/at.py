@@ -49,7 +49,7 @@ def kinds() -> Mapping[str, HistoryKind]:
 
 
 class KindName(click.ParamType[str]):
-    """A parameter that is a word of `kinds`. Only checking a value, or showing help or usage, imports the services."""
+    """A parameter whose value is a key of `kinds()`. Only checking a value, or showing help or usage, calls `kinds`."""
 
     name = "kind"
 
@@ -81,9 +81,9 @@ async def state_at(
 ) -> Then | None:
     """Fold and return the state of a thing as of a position of its service's log, or as of a time; without both, now.
 
-    `kind` is a word of `kinds`, `key` the thing's id. The facts up to the first later one count, and a fact at exactly
-    that position or time counts. None: there was no fact by then. Raises RecordedByNewerCode if newer code recorded one
-    of them, Found if one cannot be read; SettingsError, Unreachable.
+    `kind` is a key of `kinds()`, `key` the thing's id. The facts before the first later one count; one at exactly that
+    position or time is not later. Returns None if there was no fact by then. Raises RecordedByNewerCode if newer code
+    recorded one of them, Found if one cannot be read; SettingsError, Unreachable.
     """
     aggregate = kinds()[kind].aggregate
     state, then = aggregate.state(), None
@@ -99,8 +99,8 @@ async def history(
     """Read the facts of a thing's stream, with their records, from the log of the service that keeps it; by version.
 
     Before them come those that older code recorded in another stream. The list ends before the first fact that is later
-    than `position` or `time`. Raises RecordedByNewerCode if newer code recorded one of them, Found if one cannot be
-    read; SettingsError, Unreachable.
+    than `position` or `time`; None: neither bounds it. Raises RecordedByNewerCode if newer code recorded one of them,
+    Found if one cannot be read; SettingsError, Unreachable.
     """
     service, category, _ = kinds()[kind]
     stream = f"{category}-{key}"
@@ -130,9 +130,9 @@ def _at(body: bytes) -> datetime | None:
 
 
 def shown_state(state: Any) -> dict[str, Any]:
-    """Return the fields of a state by name, as plain values, and before them what its class computes of them.
+    """Return a state as plain values by name: first the properties of its class, then its fields.
 
-    An order's status is computed.
+    Such a property is an order's status, which is computed from the fields.
     """
     names = [name for name, value in vars(type(state)).items() if isinstance(value, property)]
     derived = {name: msgspec.to_builtins(getattr(state, name)) for name in names}

@@ -44,9 +44,8 @@ def ending_well(command: Callable[Arguments, None]) -> Callable[Arguments, None]
     """Wrap a command so that its errors end the process with an exit code that scripts can use.
 
     Found gives 1, Unusable and SettingsError 2, Unreachable, StoreError and sqlite3.Error 3, RecordedByNewerCode 4. An
-    OSError that names its file gives 2, unless it is EPIPE. The message goes to standard error; that of a service's
-    late answer says how to wait longer, which is `timeout_option`. Other exceptions pass. A command that returns ends
-    with 0.
+    OSError that names its file gives 2, unless it is EPIPE. The message goes to standard error; for TooLate it also
+    names `--timeout` (see `timeout_option`). Other exceptions pass. A command that returns ends with 0.
     """
 
     @functools.wraps(command)
@@ -88,8 +87,8 @@ def uv() -> str:
 class Command(click.RichCommand):
     """A command whose messages about wrong usage show the arguments, and never let a terminal obey them.
 
-    Ctrl-C ends it with EXIT_INTERRUPTED, unless the command handles that itself. A reader that has gone ends it with
-    EXIT_NO_READER, another OSError with EXIT_USAGE. All end it without a traceback.
+    Ctrl-C ends it with EXIT_INTERRUPTED, unless the command handles that itself. If nobody reads its standard output
+    any more, it ends with EXIT_NO_READER; after another OSError with EXIT_USAGE. It ends so without a traceback.
     """
 
     def make_context(
@@ -104,14 +103,14 @@ class Command(click.RichCommand):
 
 
 class CommandGroup(Command, click.RichGroup):  # type: ignore[misc]
-    """A group of commands, each of which is shown and ended as a Command is."""
+    """A group of commands: its errors and those of its commands are shown, and end the process, as a Command's do."""
 
 
 @contextlib.contextmanager
 def _quietly_ended() -> Iterator[None]:
-    """Write out what the block has printed. End the process after Ctrl-C, or after an OSError, in either.
+    """Write out what the block has printed. End the process after Ctrl-C or an OSError, in the block or in writing.
 
-    click would end it with 1, which is a finding.
+    click would end the process with 1, which is the exit code of a finding.
     """
     try:
         try:
@@ -165,7 +164,7 @@ class IdParameter(click.ParamType[str]):
 
 
 class WholeNumber(click.ParamType[int]):
-    """A parameter that is a whole number from `least` to `most`."""
+    """A parameter that is a whole number from `least` to `most`, both included."""
 
     name = "number"
 
@@ -186,7 +185,7 @@ class WholeNumber(click.ParamType[int]):
 
 
 class SecondsParameter(click.ParamType[float]):
-    """A parameter that is a number of seconds from 0, or if it is `positive` above 0, to `most`."""
+    """A parameter that is a number of seconds from 0 to `most`, both included; 0 is refused if `positive`."""
 
     name = "seconds"
 
@@ -206,7 +205,10 @@ class SecondsParameter(click.ParamType[float]):
 
 
 def timeout_option(default_s: float | None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return the option by which a command is told how long to wait for a service's answer (argument `timeout`)."""
+    """Return the option `--timeout`: how many seconds to wait for a service's answer at most (argument `timeout`).
+
+    `default_s` None: without the option the argument is None.
+    """
     return click.option(
         "--timeout",
         type=SecondsParameter(86_400, positive=True),

@@ -31,7 +31,7 @@ Without it, httpx would load the certificates of all authorities for each reques
 
 
 class ServiceAddress(NamedTuple):
-    """A service, without `_svc`, and the URL of its HTTP API."""
+    """A service's name, without `_svc`, and the URL of its HTTP API."""
 
     name: str
     url: str
@@ -41,7 +41,7 @@ class ServiceAddress(NamedTuple):
 
 
 class ServiceRequest(NamedTuple):
-    """A request to a service; `body` is sent as JSON, None without one."""
+    """A request to a service; `body` is sent as JSON. `body` None: the request has no body."""
 
     service: ServiceAddress
     method: str
@@ -62,7 +62,7 @@ class ServiceAnswer(NamedTuple):
 
 
 class UnexpectedAnswer(Unreachable):
-    """The service has answered, and its answer is none that the caller can use."""
+    """The service has answered with a status that the caller did not expect. `answer` is that answer."""
 
     def __init__(self, why: str, answer: ServiceAnswer) -> None:
         super().__init__(why)
@@ -129,13 +129,19 @@ def http_client() -> httpx.AsyncClient:
 
 
 def problem(answer: ServiceAnswer) -> str:
-    """Return the status and the problem in an answer as a printable text for people."""
+    """Return an answer's status, title and detail as a printable text for people, cut after LONGEST_DETAIL characters.
+
+    Escapes for what is not printable may make it longer.
+    """
     words = [str(answer.body[name]) for name in ("title", "detail") if answer.body.get(name)]
     return printable(": ".join([str(answer.status), *words])[:LONGEST_DETAIL])
 
 
 async def text_with(http: httpx.AsyncClient, request: ServiceRequest, timeout_s: float) -> str:
-    """Send the request, once, and return the text of a good answer. Raises Unreachable without one."""
+    """Send the request, once, and return the answer's body as text. Raises Unreachable if its status is not in GOOD.
+
+    Raises Unreachable also without a connection or without the whole answer within `timeout_s` seconds.
+    """
     response = await _received(http, request, timeout_s)
     if response.status_code not in GOOD:
         raise _not_a_service(request, f": {response.status_code}")
@@ -180,7 +186,7 @@ def _not_a_service(request: ServiceRequest, why: str = "") -> Unreachable:
 
 
 def _pause_s(answer: ServiceAnswer) -> float | None:
-    """Return the pause before another attempt; None if another one would not help soon."""
+    """Return the pause, in seconds, before another attempt; None if another one would not help soon."""
     if answer.status != 503 or "retry-after" not in answer.headers:
         return None
     asked = answer.headers["retry-after"].strip()

@@ -43,13 +43,19 @@ def moved_folder_name() -> str:
 
 
 def of_services(env: Mapping[str, str]) -> list[Path]:
-    """The folders of all services, and the files that know which stores are in them; each may be missing."""
+    """Return the folders of all services, then the identity files that say which store is in each; each may be missing.
+
+    Raises SettingsError.
+    """
     paths = {name: stores.store(env, name) for name in service_names()}
     return [*(path.parent for path in paths.values()), *(outside(path, name) for name, path in paths.items())]
 
 
 def of_removed_services(env: Mapping[str, str]) -> list[Path]:
-    """The existing files that know a store, of services that this checkout lacks, and the folders with those stores."""
+    """Return what exists of services that this checkout lacks: folders with a store, then identity files.
+
+    A folder without an identity file beside it is not found. Raises SettingsError.
+    """
     known = set(service_names())
     identities = [path for path in sorted(folder(env).glob("*.identity")) if path.stem not in known]
     stores_ = [path.with_suffix("") for path in identities if (path.with_suffix("") / "events.sqlite").is_file()]
@@ -57,7 +63,7 @@ def of_removed_services(env: Mapping[str, str]) -> list[Path]:
 
 
 def of_broker(env: Mapping[str, str]) -> Path:
-    """The path of the bundled broker's streams, one folder inside the broker's; it may be missing."""
+    """Return the folder of the bundled broker's streams, inside the broker's folder; it may be missing."""
     return store_folder(env) / "jetstream"
 
 
@@ -72,13 +78,19 @@ def archive_cache(env: Mapping[str, str]) -> Path:
 
 
 def of_archive(env: Mapping[str, str]) -> list[Path]:
-    """The existing manifests and folders of archived generations, and of those that were being archived."""
+    """Return the existing manifests and folders in ARCHIVE_DIR, also those of a generation archived only in part.
+
+    Raises SettingsError.
+    """
     names = sorted(archive_folder(env).glob(f"{EVENTS}*"))
     return [path for path in names if number_of(path.name.removesuffix(".json")) is not None]
 
 
 def of_audit(env: Mapping[str, str], *, backup: bool) -> Path:
-    """The folder with the report and the checkpoint of audits of the system, or of a `backup`; it may be missing."""
+    """Return the folder with the report and the checkpoint of audits: of the system's, or if `backup`, of a backup's.
+
+    It may be missing. Raises SettingsError.
+    """
     return folder(env) / ("audit-backup" if backup else "audit")
 
 
@@ -114,9 +126,9 @@ def stored(env: Mapping[str, str]) -> list[Path]:
 def unused(env: Mapping[str, str], changed: Iterable[Path], otherwise: str, *, broker: bool = True) -> Iterator[None]:
     """Hold the locks of services that have a folder, of exports that ran in DATA_DIR, of the archive and of its cache.
 
-    None of these can start in the block. A service without a folder, and an archive or cache without a lock file, can.
-    With `broker` the bundled broker's lock is held, too, if it has a folder. A second block does not wait:
-    it is refused. DATA_DIR is made if missing.
+    None of these can start during the block. A service without a folder, and an archiver of an archive or cache without
+    a lock file, can. With `broker` the bundled broker's lock is held, too, if it has a folder. No lock is waited for:
+    if another process holds one, also by this function, InUse is raised. DATA_DIR is made if missing.
 
     `changed`: the paths that the block changes; no other process may have a file there open. `otherwise`: what the
     error says was not done. Raises InUse, SettingsError.

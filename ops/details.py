@@ -1,4 +1,4 @@
-"""Says in a few words what a fact is about: its amount, product or reason."""
+"""Says for a person, in a few words, what a fact is about (amount, product or reason) and what an order is."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -108,9 +108,10 @@ def known(body: bytes) -> Fact | None:
 
 
 def heading(order_id: str, facts: Sequence[Fact]) -> list[HeadingLine]:
-    """Return what is to be known of an order before its facts, as lines: its end, its customer, what it asked for.
+    """Return the lines above a list of an order's facts: status, reason, customer, times, what it asked for, amounts.
 
-    `facts` are the order's, in the order in which they happened.
+    `facts` are the order's, in the order in which they happened. If none of them carries the order, there is only the
+    first line, with status and reason. A time is a datetime in its line.
     """
     order = next((fact.order for fact in facts if isinstance(fact, SagaFact)), None)
     ends = [fact for fact in facts if isinstance(fact, OrderConfirmed | OrderCanceled)]

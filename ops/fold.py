@@ -1,4 +1,4 @@
-"""Folds history from its first fact with the services' own aggregates, from the services' logs or from EVENTS.
+"""Folds history, read from the services' logs or from EVENTS, with the services' own aggregates, from the first fact.
 
 From the states it derives the answers that the services should give.
 """
@@ -27,9 +27,9 @@ def aggregates() -> Aggregates:
 class Fold:
     """Folds facts into the states of their streams: `states`, by stream.
 
-    It takes facts in any order, any number of times. It folds each once, in the order of versions. One that older code
-    recorded in another stream is folded into both states, and has to come before the facts of today's stream. Raises
-    what `decode` and the aggregates raise.
+    `take` accepts facts in any order, any number of times; each is folded once, in the order of its stream's versions.
+    A fact that older code recorded in another stream is folded into that stream's state and its present stream's; it
+    has to be taken before the facts of the present stream. `take` raises what `decode` and the aggregates raise.
     """
 
     def __init__(self, aggregates: Aggregates) -> None:
@@ -86,9 +86,10 @@ def folded_stream(messages: Iterable[Message], aggregates: Aggregates) -> Fold:
 
 
 def live(fold: Fold) -> Live:
-    """Return the answers that the services should give: by id, each product, balance, coupon and order.
+    """Return the answers that the services should give, by the states in `fold`.
 
-    Products and coupons that were never registered or issued are left out.
+    They are by id: each product, balance, coupon and order. Products that were never registered and coupons that were
+    never issued are left out.
     """
     by_category: dict[str, dict[str, Any]] = {}
     for stream, head in fold.states.items():

@@ -16,10 +16,10 @@ T = TypeVar("T")
 async def follow(
     nc: BrokerClient, newest: int, read: Callable[[int], AsyncGenerator[T, None]]
 ) -> AsyncGenerator[T, None]:
-    """Yield what `read` yields for the generation `newest`, and for each one that is made later; does not end.
+    """Yield what `read` yields for the generation with number `newest`, and for each one that is made later.
 
-    While services move to a new generation, both get messages: each one's come in its order. Raises the errors of
-    `read`, the client's errors.
+    Does not end. While services move to a new generation, both get messages: those of one generation come in their
+    order, those of two in any order. Raises the errors of `read`, the client's errors.
     """
     come: asyncio.Queue[T] = asyncio.Queue(maxsize=1)
     tasks: list[asyncio.Task[None]] = []

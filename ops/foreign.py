@@ -1,8 +1,8 @@
 """Foreign messages of EVENTS that a person has acknowledged, in the file `foreign.json` below DATA_DIR.
 
-Nothing can be deleted from EVENTS, so a foreign message stays in it. The audit finds it until a person says that its
-origin is known. An acknowledged message is passed over by the audit, by a rebuild and by its service's relay, also if
-its headers look like those of a service.
+No single message can be deleted from EVENTS, so a foreign message stays in it. The audit reports it until a person
+acknowledges it: says that its origin is known. An acknowledged message is passed over by the audit, by a rebuild and by
+its service's relay, also if its headers look like those of a service.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -27,11 +27,11 @@ ALL: Final = "all"
 
 
 class NoForeignFile(Unusable):
-    """The file of the acknowledged messages cannot be used. The message says which, and why."""
+    """The file of the acknowledged messages cannot be used. The text of the error names the file, and says why."""
 
 
 def path(env: Mapping[str, str]) -> Path:
-    """Return the path of the file; it may be missing. Raises SettingsError."""
+    """Return the path of the file of the acknowledged messages; it may be missing. Raises SettingsError."""
     return load(Settings, "nats", 4_222, env).data_dir / acknowledged.NAME
 
 
@@ -41,9 +41,10 @@ def digest(message: Read) -> str:
 
 
 class Judged(NamedTuple):
-    """What a message is. `origin`: where its fact is recorded, if it counts as a service's; None: it counts as foreign.
+    """What a message is. `origin`: where its fact is recorded; None: the message counts as foreign.
 
-    `why`: what a foreign message lacks; empty if it looks like a service's. `known`: a person has acknowledged it.
+    `why`: what the message lacks to be a service's; empty: it looks like one, as an acknowledged message may, too.
+    `known`: a person has acknowledged the message.
     """
 
     origin: Origin | None
@@ -54,7 +55,7 @@ class Judged(NamedTuple):
 class KnownForeign:
     """The acknowledged messages. `wanted`: the sequences, as texts, that `judge` is to acknowledge now; or ALL.
 
-    Counts the foreign messages that `judge` has seen: `known` and `unknown`.
+    Counts the foreign messages that `judge` was given: `known` are acknowledged, `unknown` are not.
     """
 
     def __init__(
@@ -82,7 +83,10 @@ class KnownForeign:
             raise NoForeignFile(f"{file} cannot be read: {error}. Put a copy back, or delete it") from error
 
     def judge(self, message: Read) -> Judged:
-        """Say what the message is, and acknowledge it if that is wanted."""
+        """Return what the message is, and count it if it is foreign; first acknowledge it if its sequence is wanted.
+
+        With ALL, acknowledge it if it is foreign. The file is not changed; `write` does that.
+        """
         where, why = None, ""
         try:
             where = origin(message.subject, message.fact_id, message.head, message.body)
@@ -104,7 +108,7 @@ class KnownForeign:
 
     @property
     def missing(self) -> list[int]:
-        """The wanted sequences that `judge` has not come to."""
+        """The wanted sequences, in rising order, of which `judge` was given no message."""
         return sorted(self._wanted)
 
     def write(self, file: Path) -> None:

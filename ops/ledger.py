@@ -20,9 +20,9 @@ from ops.output import cell, print_json, print_out
 
 
 class BalanceKind(NamedTuple):
-    """What the movements of a kind of thing change: what it is called, and how a state says it.
+    """The balance of a kind of thing: its `name` for a person, and `of`, which takes it from a state.
 
-    It is a number, or for a coupon the order that uses it: None if it is free.
+    A balance is a number; a coupon's is the id of the order that uses it, or None if it is free.
     """
 
     name: str
@@ -39,8 +39,9 @@ BALANCES: Final[Mapping[str, BalanceKind]] = {
 class Movement(msgspec.Struct):
     """One fact about the thing: where its service recorded it, and what it changed.
 
-    `order_id`: the order that it is about, if any. `amount`: by how much the balance changed; null for a coupon.
-    `balance`: after the fact; of a coupon, the order that uses it, or null. `detail`: for people.
+    `position`: in the service's log. `order_id`: the order that the fact is about, or null. `amount`: by how much the
+    balance changed; null for a coupon. `balance`: after the fact; of a coupon, the id of the order that uses it, or
+    null. `reason`: of a refusal, or null. `detail`: a text for a person.
     """
 
     position: int
@@ -54,9 +55,9 @@ class Movement(msgspec.Struct):
 
 
 async def movements(env: Mapping[str, str], kind: str, key: str) -> list[Movement]:
-    """Return a movement for each fact in the thing's stream, from the first on. `kind` is one of BALANCES.
+    """Return a movement for each fact in the thing's stream, from the first on. `kind` is a key of BALANCES.
 
-    Some change no balance: among them are refused and voided answers to orders, which older code recorded there.
+    Some facts change no balance: among them are refused and voided answers to orders, which older code recorded there.
     Raises RecordedByNewerCode, Found, SettingsError, Unreachable.
     """
     aggregate, balance_of = kinds()[kind].aggregate, BALANCES[kind].of

@@ -15,7 +15,10 @@ from ops import stores
 
 
 class FoundNewer(NamedTuple):
-    """How many facts of newer code were found, and where the `first` is, with what is unknown of it; empty: none."""
+    """How many facts of newer code were found, and a text on the `first`: where it is, and what of it is unknown.
+
+    `first` empty: none was found.
+    """
 
     facts: int
     first: str
@@ -25,7 +28,7 @@ class FoundNewer(NamedTuple):
 
 
 def fields(folder: Path) -> list[str]:
-    """Return the fields of known facts, unknown to this code, that newer code may have recorded in this folder's log.
+    """Return the fields unknown to this code that newer code may have recorded in known facts of this folder's log.
 
     Empty if the log has no readable vocabulary file. Raises no error.
     """
@@ -33,7 +36,7 @@ def fields(folder: Path) -> list[str]:
 
 
 def names(env: Mapping[str, str]) -> list[str]:
-    """Return the names of facts, unknown to this code, that newer code may have recorded in any log.
+    """Return the names of facts unknown to this code that newer code may have recorded in any log, sorted.
 
     A log without a readable vocabulary file adds none. Raises SettingsError.
     """

@@ -64,7 +64,10 @@ for command in (
 
 
 def main(program: str = "orders") -> None:
-    """Run the command that the arguments name. `program`: what the user typed before it, for the texts about usage."""
+    """Run the command that the process's arguments name, and end the process.
+
+    `program`: what the user typed before that command, for the texts about usage.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.umask(PRIVATE_UMASK)  # reports and exports have what customers ordered
     prepare_output()

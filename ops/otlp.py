@@ -46,7 +46,7 @@ SPANS_A_REQUEST: Final = 512
 
 
 class Since(Instant):
-    """A time, or how long ago, also without a minus: `1h`."""
+    """A parameter as Instant, which also takes how long ago the time is without a minus: `1h` as `-1h`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         ago = isinstance(value, str) and re.fullmatch("[0-9]+[smhd]", value.strip())
@@ -60,7 +60,8 @@ class _Order(msgspec.Struct):
 class _Body(msgspec.Struct):
     """The fields that spans need of any fact, also of one that only newer code knows.
 
-    What `ops.trace` takes for a fact can be decoded as this. So `reason` may be anything; only a text is used.
+    Every body that `ops.trace` takes for a fact can be decoded as this. So `reason` may be of any type; spans use it
+    only if it is a text.
     """
 
     type: str
@@ -100,11 +101,11 @@ def _recorded(message: reading.Read) -> RecordedFact:
 
 
 async def slow_orders(stream: reading.Stream, since: datetime, most: int = MOST_SLOW) -> tuple[list[str], int]:
-    """Return the orders that took longest to their first end, slowest first, and how many ended since then.
+    """Return the ids of the orders that took longest to their first end, slowest first, and how many orders ended.
 
-    Those count whose end EVENTS got since then, repeats again. Returned are those slower than SLOW_SHARE of all, at
-    most `most`, and at least the slowest. Only these are kept in memory, and a number for each of the others. Raises
-    ConsumerFailed, ArchiveDamaged, the client's errors.
+    Counted are first ends that the broker stored at `since` or later; a repeated message counts again. Returned are the
+    orders slower than SLOW_SHARE of all counted, at most `most`, and at least the slowest. Without an end: [] and 0.
+    Raises ConsumerFailed, ArchiveDamaged, the client's errors.
     """
     taken = array("q")
     slowest: list[tuple[int, str]] = []
@@ -122,7 +123,10 @@ async def slow_orders(stream: reading.Stream, since: datetime, most: int = MOST_
 
 
 def _ended(message: reading.Read) -> tuple[int, str] | None:
-    """Return how many nanoseconds an order took to its first end, and its id; None if the message is no such end."""
+    """Return how many nanoseconds an order took from placed to its first end, and its id.
+
+    None: the message is no first end of an order, or cannot be read.
+    """
     try:
         fact = _recorded(message)
     except (ForeignMessage, *DECODE_ERRORS):
@@ -131,7 +135,7 @@ def _ended(message: reading.Read) -> tuple[int, str] | None:
 
 
 def trace_of(order_id: str) -> str:
-    """Return the id of the order's trace as tools show it."""
+    """Return the id of the order's trace as tools show it: 32 hexadecimal digits."""
     return f"{trace_id(order_id):032x}"
 
 
@@ -139,10 +143,10 @@ def trace_of(order_id: str) -> str:
 
 
 def endpoint(given: str, env: Mapping[str, str]) -> str | None:
-    """Return the URL that spans go to; None: as the variables of OpenTelemetry say.
+    """Return the URL that spans go to; None: the variables of OpenTelemetry in the environment name it.
 
-    `given` is the value of `--otlp`. To the address of a collector alone, OTLP's path is added. Raises Unusable;
-    SettingsError if the library that sends spans is not installed.
+    `given` is the value of `--otlp`: a URL, to which OTLP's path is added if it has none; or FROM_ENVIRONMENT. Raises
+    Unusable if neither names a collector; SettingsError if the library that sends spans is not installed.
     """
     check_installed("`orders trace --otlp URL` needs")
     if given == FROM_ENVIRONMENT:
@@ -159,7 +163,10 @@ def endpoint(given: str, env: Mapping[str, str]) -> str | None:
 
 
 def send(url: str | None, spans: Sequence[Span]) -> None:
-    """Send the spans to the collector at `url`; None: where the environment says. Raises Unreachable."""
+    """Send the spans to the collector at `url`; None: to the one that the environment names.
+
+    Raises Unreachable if it does not take them; it may have taken some.
+    """
     from infra.tracing import otel  # noqa: PLC0415 - an extra
 
     common = {span.service: otel.resource(span.service) for span in spans}

@@ -81,12 +81,15 @@ def print_line(line: bytes, *, flush: bool) -> None:
 
 
 def clear_terminal() -> None:
-    """Clear the terminal, for the next screen; do nothing if standard output is none."""
+    """Clear the terminal, for the next screen; do nothing if standard output is no terminal."""
     click.clear()
 
 
 def prepare_output() -> None:
-    """Make standard output and standard error take every text, whatever their encoding is, and exist."""
+    """Make standard output and standard error take every text: what their encoding lacks is written as an escape.
+
+    One that was closed before the process began becomes the null device.
+    """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # it was closed before the process began
@@ -108,7 +111,10 @@ def discard_out() -> None:
 
 
 def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print the traceback of an error that nothing handled, as sys.excepthook: its text may be another's, too."""
+    """Print the traceback of an error that nothing handled, as a sys.excepthook, on standard error.
+
+    What is not printable in it is escaped: a client may have written a part of the error's text.
+    """
     print_out("".join(traceback.format_exception(kind, error, trace)).rstrip(), error=True)
 
 
@@ -127,7 +133,7 @@ def console(*, error: bool = False) -> Console:
 
 
 def cell(text: str) -> str:
-    """Return a text that others wrote, fit for a cell or a field of one line: no line feed is left in it."""
+    """Return a text that others wrote, fit for a cell or a field of one line: line feeds, too, are escaped in it."""
     return printable(text)
 
 

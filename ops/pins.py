@@ -30,9 +30,10 @@ def pinned(project: dict[str, Any]) -> Iterator[str]:
 
 
 def constraints(lock: str, project: dict[str, Any]) -> dict[str, list[str]]:
-    """Return, for two lists of [tool.uv], the lock's entries that belong there, as requirements without hashes.
+    """Return two lists of [tool.uv] by name, with the lock's entries that belong there, as requirements without hashes.
 
-    The first list has what pyproject.toml does not pin itself; the second has what its build backend requires.
+    `constraint-dependencies` has what pyproject.toml does not pin itself; `build-constraint-dependencies` has what its
+    build backend requires.
     """
     own = set(pinned(project))
     (backend,) = (requirement.partition("==")[0] for requirement in project["build-system"]["requires"])

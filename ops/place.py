@@ -123,7 +123,10 @@ def _repeat(key: str) -> str:
 
 
 def lines_of(answer: ServiceAnswer) -> list[str]:
-    """Return `told(answer)`. Raises Unreachable if the answer lacks what order_svc's have: another program gave it."""
+    """Return what `told` returns. Raises Unreachable if the answer lacks a field that order_svc's answers have.
+
+    Then another program gave it.
+    """
     try:
         return told(answer)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

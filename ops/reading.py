@@ -54,8 +54,8 @@ class Read(NamedTuple):
 class Stream(NamedTuple):
     """A connection to the broker, its JetStream context, and the `name` of the stream to read there.
 
-    By the name EVENTS the archive and all generations are read as one history. Their sequences rise, and say the
-    generation. `archive`: None: no archive is read.
+    By the name EVENTS the archive and all generations are read as one history: sequences rise from one generation to
+    the next, and each says its generation. `archive` None: no archive is read.
     """
 
     nc: BrokerClient
@@ -70,9 +70,10 @@ class Stream(NamedTuple):
 
 
 async def kept_generations(stream: Stream) -> list[StreamInfo]:
-    """Return the infos of the generations that are not archived, the oldest first. Ask for `archived` only after it.
+    """Return the infos of the generations that are read from the broker, the oldest first: those not in the archive.
 
-    Raises ArchiveDamaged, also if the streams know another archive; the client's errors.
+    Call this before `Stream.archived`: an archive in a bucket reads its newest manifests here. Raises ArchiveDamaged,
+    also if the streams know another archive; the client's errors.
     """
     found = await find_generations(stream.nc, stream.js)
     if stream.archive is not None:
@@ -167,11 +168,12 @@ async def chunks(
 ) -> AsyncGenerator[list[Read], None]:
     """Yield the messages of these subjects (none: all) from sequence or time `first` through sequence `last`.
 
-    Of each generation, by the stream's name, they are limited to those after the sequence in `after` (not with a time
-    as `first`), up to the one in `ends`. Each list is in stream order and may be empty. Without `last`, reading ends at
-    the stream's end when it began. With `follow` it does not end, and `last`, `after` and `ends` do not bound the
-    newest generation. At most one and a half batches of BATCH are on their way. The rest waits in the broker, so a
-    reader may be as slow as it likes. Raises ConsumerFailed, ArchiveDamaged, the client's errors.
+    They come in lists, each in stream order and maybe empty. `after` and `ends` bound single generations, by the name
+    of a generation's stream: only messages with sequences above that in `after` (no effect if `first` is a time), up to
+    and including that in `ends`. `last` None: reading ends at the end that the stream has when reading begins. With
+    `follow` it does not end, and `last`, `after` and `ends` do not bound the newest generation. At most one and a half
+    batches of BATCH are on their way; the rest waits in the broker, so a reader may be as slow as it likes. Raises
+    ConsumerFailed, ArchiveDamaged, the client's errors.
     """
     archived: Sequence[GenerationManifest] = ()
     if stream.name != EVENTS:
@@ -206,16 +208,16 @@ async def chunks(
 
 
 def archived_before(stream: Stream, kept: Sequence[StreamInfo]) -> Sequence[GenerationManifest]:
-    """Return the manifests of the archived generations before those that `kept_generations` found.
+    """Return the manifests of the archived generations older than all in `kept`, which `kept_generations` returned.
 
-    Raises ArchiveDamaged.
+    If `kept` is empty, those of all archived generations. Raises ArchiveDamaged.
     """
     first = number_of(str(kept[0].config.name)) if kept else None
     return [one for one in stream.archived if first is None or one.number < first]
 
 
 class _Extent(NamedTuple):
-    """Which stream a generation is, how many messages it has, and their first and last sequence."""
+    """The name of a generation's stream, how many messages it has, and their first and last sequence."""
 
     stream: str
     messages: int
@@ -235,7 +237,11 @@ def _place(
     last: int | None,
     ended: tuple[int, int | None],
 ) -> SequenceRange | None:
-    """Return what is to be read of a generation, also `ended`: after a sequence, up to another one; None: nothing."""
+    """Return which part of the generation `of` is to be read; None: nothing.
+
+    It begins at the sequence or time `first`, and after the sequence `ended[0]` unless `first` is a time. It ends at
+    the lowest of `last`, `ended[1]` (None: no bound) and the generation's last sequence.
+    """
     after, end = ended
     until = min(bound for bound in (of.last_sequence, last, end) if bound is not None)
     begin = max(first, after + 1) if isinstance(first, int) else first
@@ -244,7 +250,7 @@ def _place(
 
 
 async def _of_generation(place: SequenceRange, subjects: Collection[str]) -> AsyncGenerator[list[Read], None]:
-    """Yield the messages of one generation; the rest from the archive if the stream is deleted meanwhile."""
+    """Yield the messages of a part of one generation; the rest from the archive if the stream is deleted meanwhile."""
     rest = place
     try:
         async with aclosing(_of_one(place.stream, subjects, place.first, place.until)) as found:
@@ -265,7 +271,10 @@ async def _of_generation(place: SequenceRange, subjects: Collection[str]) -> Asy
 async def _of_archive(
     place: SequenceRange, manifest: GenerationManifest, subjects: Collection[str]
 ) -> AsyncGenerator[list[Read], None]:
-    """Yield the messages of one archived generation, in the lists in which the archive has them."""
+    """Yield the messages of this part of one archived generation, in the lists in which the archive reads them.
+
+    Yields nothing if the Stream has no archive.
+    """
     if place.stream.archive is None:
         return
     first, since_ns = 0, 0
@@ -280,7 +289,7 @@ async def _of_archive(
 
 
 def of_message(message: ArchivedMessage) -> Read:
-    """Return an archived message as one that was read from a stream."""
+    """Convert a message from the form in which the archive keeps it to that of one read from a stream."""
     sequence, subject, body, head, stored_ns = message
     return Read(sequence, subject, header(head, _MSG_ID), body, head, stored_ns)
 
@@ -293,7 +302,10 @@ def of_generation(stream: Stream, name: str) -> AsyncGenerator[list[Read], None]
 async def _of_one(
     stream: Stream, subjects: Collection[str], first: int | datetime, until: int, *, follow: bool = False
 ) -> AsyncGenerator[list[Read], None]:
-    """Yield the messages of one stream as `chunks` does."""
+    """Yield the messages of the one stream `stream.name` as `_chunks` does.
+
+    If the broker removes the consumer because the reader was slow, continue with a new one.
+    """
     while True:
         taken: int | None = None
         try:
@@ -311,7 +323,7 @@ async def _of_one(
 async def _chunks(
     stream: Stream, subjects: Collection[str], first: int | datetime, until: int, *, follow: bool
 ) -> AsyncGenerator[list[Read], None]:
-    """Yield the messages as `chunks` does, by one consumer, which is deleted in the end.
+    """Yield the messages of the one stream `stream.name` from `first` on, by one consumer, which is deleted in the end.
 
     Without `follow` it ends at sequence `until` or at the end that the stream has now, whichever comes first. With
     `follow` it does not end, and `until` has no effect. Raises ConsumerGone if the broker removed the consumer, and the
@@ -357,10 +369,10 @@ class _Reader:
         self._error: ConsumerFailed | None = None
 
     async def take(self) -> list[Read]:
-        """Hand out all messages that have arrived, each once; if there are none, first wait for a sign of the broker.
+        """Hand out all messages that have arrived, each once; if there are none, first wait until the broker sends.
 
-        If few are on their way, ask the broker for more. The list may be empty. Raises ConsumerFailed if the
-        broker was silent or ended the pull; the client's errors.
+        If few are on their way, ask the broker for more. The list is empty if the broker only sent a sign of life.
+        Raises ConsumerFailed if the broker was silent or ended the pull; the client's errors.
         """
         await self.pull.request()
         if not self._come and self._error is None:

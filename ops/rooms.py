@@ -30,7 +30,10 @@ def part(module: str) -> str:
 
 
 def edges() -> dict[str, set[str]]:
-    """Read the imports of all product code; map each part (see `part`) to the other parts that it imports."""
+    """Read the imports of contracts, infra, ops and all services; map each part to the other parts that it imports.
+
+    For the parts see `part`. Imports of other packages, such as libraries, are left out.
+    """
     found: dict[str, set[str]] = {}
     for folder in ("contracts", "infra", "ops", *sorted(path.name for path in ROOT.glob("*_svc"))):
         for path in sorted((ROOT / folder).rglob("*.py")):

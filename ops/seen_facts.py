@@ -26,10 +26,11 @@ _POSITION: Final = POSITION.encode()
 
 
 class SeenFact(NamedTuple):
-    """A fact of an order in the stream. `service` says it, `cause` is the id of the fact that it answers.
+    """A fact of an order, from the stream or from a log. `cause`: the id of the fact that it answers; None: a request.
 
-    `stored`: when the broker stored it. `fact`: None if this code cannot read it. `sequence` is 0 if it was read
-    from its service's log: then its place in the stream is not known, and `stored` is when it was said.
+    `service`: the service that said it, without `_svc`; `at`: when. `stored`: when the broker stored it. `fact` None:
+    this code cannot read it. `sequence` 0: it was read from its service's log, so its place in the stream is not known,
+    and `stored` equals `at`. `headers`: the message's, as text; from a log, a text that says the position.
     """
 
     sequence: int
@@ -50,29 +51,29 @@ class SeenFact(NamedTuple):
 
     @property
     def stream_version(self) -> tuple[str, int]:
-        """Its stream in its service's log, and its version there."""
+        """The fact's stream in its service's log, and its version there."""
         stream, _, version = self.fact_id.rpartition("@")
         return stream, number(version)
 
     @property
     def place(self) -> str:
-        """Its place among the order's facts: the category of its stream and its version there, such as `order@2`."""
+        """The fact's place among the order's facts: category of its stream and version there, such as `order@2`."""
         stream, version = self.stream_version
         return f"{stream.partition('-')[0]}@{version}"
 
     @property
     def resent(self) -> bool:
-        """Whether the stream had lost it, so that `stored` says when it was published again."""
+        """Whether the stream had lost the fact, so that `stored` says when it was published again."""
         return f"{RESENT}: " in self.headers
 
     @property
     def body(self) -> dict[str, Any]:
-        """Its fields as this code knows them: what others have put into it beside them is left out."""
+        """The fact's fields that this code knows, as plain values; empty if it cannot read the fact."""
         return {} if self.fact is None else msgspec.to_builtins(self.fact)
 
 
 def seen_fact(message: StoredMessage) -> SeenFact:
-    """Return the fact in a message that a service published. Raises those of DECODE_ERRORS."""
+    """Return the fact in a message that a service published. Raises one of DECODE_ERRORS if it has none."""
     body = fact_body(message.body)
     return SeenFact(
         message.sequence,
@@ -89,10 +90,10 @@ def seen_fact(message: StoredMessage) -> SeenFact:
 
 
 def causal(facts: Sequence[SeenFact]) -> list[SeenFact]:
-    """Return the facts in the order of the stream, those of logs by time, but each after its cause.
+    """Return the facts in the order of EVENTS, those of logs by time, but each after its cause.
 
-    Each comes after those before it in its own stream, too. So what was published again has its old place, and what the
-    services' clocks say counts only between facts that do not follow from each other.
+    Each comes after the facts with lower versions of its own stream, too. So a fact that was published again has its
+    old place, and the services' clocks count only between facts that do not follow from each other.
     """
     waiting = sorted(facts, key=lambda fact: (fact.sequence, fact.at, fact.fact_id))
     found: list[SeenFact] = []
@@ -113,9 +114,9 @@ def _follows(fact: SeenFact, others: Sequence[SeenFact]) -> bool:
 
 
 async def facts_in_logs(env: Mapping[str, str], order_id: str) -> list[SeenFact]:
-    """Return what the services have recorded in the order's own streams, each fact after its cause.
+    """Return the order's facts that the services have recorded in the order's own streams, each after its cause.
 
-    Their places in the stream are not known: `sequence` is 0, and `stored` is when they were said. A log that cannot be
+    Their places in EVENTS are not known: `sequence` is 0, and `stored` is when they were said. A log that cannot be
     read is left out. Raises SettingsError.
     """
     services: dict[str, list[str]] = {}
@@ -133,7 +134,10 @@ async def _of_service(env: Mapping[str, str], service: str, streams: Sequence[st
 
 
 async def logged_facts(log: ServiceLog, streams: Sequence[str]) -> list[SeenFact]:
-    """Return what the log has of an order's saga in these streams, which are the order's own. Raises Unreachable."""
+    """Return the facts of an order's saga in these streams of the log, which are the order's own. Raises Unreachable.
+
+    A record that cannot be decoded is left out.
+    """
     found: list[SeenFact] = []
     for stream in streams:
         for record in await log.select_stream(stream):

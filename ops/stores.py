@@ -40,7 +40,7 @@ class RecordedFacts(Protocol):
 
 
 class ServiceLog(SQLiteStore):
-    """A service's log, opened for reading. What reads raises Unreachable, which names the log and its file.
+    """A service's log, opened for reading. Its methods raise Unreachable, which names the log and its file.
 
     Only `select_streams` raises StoreError, as in SQLiteStore.
     """
@@ -69,7 +69,7 @@ class ServiceLog(SQLiteStore):
     ) -> list[Notification]:
         """Return the records after position `after`, up to and including `until`, of these topics, the newest first.
 
-        They are those whose body has the bytes `containing` somewhere.
+        Only records whose body has the bytes `containing` somewhere are returned; empty: all.
         """
         with self._named(), translated():
             rows = await self._reader.execute_fetchall(

@@ -65,7 +65,10 @@ class TraceLine(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """The facts of one order, the foreign messages under its subjects that were passed over, and what the order is."""
+    """The facts of one order, the foreign messages under its subjects, which are not among the facts, and a heading.
+
+    `heading`: lines for a person that say what the order is.
+    """
 
     lines: list[TraceLine]
     foreign: list[reading.Read]
@@ -75,11 +78,10 @@ class Trace(NamedTuple):
 async def trace(stream: reading.Stream, order_id: str, unknown: Sequence[str] = ()) -> Trace:
     """Read the order's facts up to the end of EVENTS and return them in stream order.
 
-    Included are repeats, and the facts about its products, its customer's account and its coupon that it caused; of
-    these not one that EVENTS lost alone, and that a relay resent behind the answer that was recorded with it.
+    Included are repeats, and the facts about its products, its customer's account and its coupon that it caused. One of
+    these is missing if EVENTS had lost it, but not its service's answer, so that a relay published it after the answer.
     `unknown`: names of facts that newer code may have recorded, which are read, too. There are no lines if EVENTS has
-    no such order.
-    Raises ConsumerFailed, ArchiveDamaged, the client's errors.
+    no such order. Raises ConsumerFailed, ArchiveDamaged, the client's errors.
     """
     found, foreign = await facts_of(stream, order_id, unknown)
     if not found:
@@ -90,7 +92,7 @@ async def trace(stream: reading.Stream, order_id: str, unknown: Sequence[str] = 
 
 
 def _heading(order_id: str, found: Sequence[reading.Read]) -> list[str]:
-    """Return the order in lines; of a canceled one that is not compensated, they say so, and who owes what."""
+    """Return lines that say what the order is; if it is canceled and not compensated, also that, and who owes what."""
     facts = [fact for message in found if (fact := known(message.body)) is not None]
     first, *others = map(line_text, heading(order_id, facts))
     seen = [seen_fact(StoredMessage(one.sequence, one.subject, one.body, one.head, one.stored_ns)) for one in found]
@@ -108,7 +110,7 @@ def _order(own: Sequence[reading.Read]) -> PlacedOrder | None:
 async def facts_of(
     stream: reading.Stream, order_id: str, unknown: Sequence[str] = ()
 ) -> tuple[list[reading.Read], list[reading.Read]]:
-    """Read the messages of one order as `trace` does; return those of its facts, and the foreign ones."""
+    """Read the messages of one order as `trace` does; return two lists: those of its facts, and the foreign ones."""
     found = [
         message async for message in reading.read(stream, [f"{name}.{order_id}" for name in (*OF_ORDER, *unknown)])
     ]
@@ -150,11 +152,11 @@ def _ledger_subjects(service: str, order: PlacedOrder | None) -> list[str]:
 def _ledger_spans(own: Sequence[reading.Read]) -> list[tuple[str, int, int]]:
     """Return (service, first, last): the order's facts of LEDGER are in these ranges of sequences, both ends included.
 
-    Not in them is one that EVENTS lost alone, and that a relay resent behind its answer.
+    A fact is not in them if EVENTS had lost it, but not its service's answer: a relay published it after the answer.
 
-    A service publishes these just before its answer, such as `product.reserved`, so after the cause of that fact. All
-    facts about a product that sells well would be too many to read. But where relays have healed EVENTS, the cause may
-    be behind the answer: then all of its service before the answer are read.
+    A service publishes these facts just before its answer, such as `product.reserved`, so after the cause of the
+    answer. All facts about a product that sells well would be too many to read. But where relays have published again
+    what EVENTS lost, the cause may come after the answer: then the range begins with sequence 1.
     """
     sequences = {message.fact_id: message.sequence for message in reversed(own)}  # the first one of repeats
     spans = []
@@ -169,8 +171,8 @@ def _ledger_spans(own: Sequence[reading.Read]) -> list[tuple[str, int, int]]:
 async def follow(stream: reading.Stream, order_id: str, unknown: Sequence[str] = ()) -> AsyncIterator[TraceLine]:
     """Yield the order's facts from its first one on, and then each that arrives; the iteration does not end.
 
-    The facts about its products, its account and its coupon, and foreign messages, are left out. Raises
-    ConsumerFailed, ArchiveDamaged, the client's errors.
+    Facts about its products, its customer's account and its coupon are left out, and so are foreign messages.
+    `unknown`: as in `trace`. Raises ConsumerFailed, ArchiveDamaged, the client's errors.
     """
     seen: set[str] = set()
     order: PlacedOrder | None = None
@@ -220,7 +222,8 @@ def style(line: TraceLine) -> str:
 def table(lines: Iterable[TraceLine]) -> Table:
     """Return the trace as a table for a person.
 
-    Compensations are red, repeats in EVENTS are dim and marked `(again)`.
+    Compensations are red, refusals, fences and cancels yellow, `order.confirmed` is green. Repeats in EVENTS are dim
+    and marked `(again)`.
     """
     made = Table(box=None, pad_edge=False, header_style="bold")
     made.add_column("ms", justify="right")
@@ -298,9 +301,11 @@ async def _print_live(stream: reading.Stream, order_id: str, unknown: Sequence[s
 
 
 async def export(env: Mapping[str, str], order_id: str | None, since: datetime, to: str, most: int) -> None:
-    """Hand the order's trace, or those of the slow orders since then, to OpenTelemetry; `to` is the value of `--otlp`.
+    """Hand the order's trace to OpenTelemetry; `order_id` None: up to `most` traces of the slowest orders.
 
-    Raises Found if there is no such order; Unusable, Unreachable, SettingsError.
+    `since`: only orders that ended at that time or later count among the slowest.
+    `to` is the value of `--otlp`; with `-` the traces are printed instead. Raises Found if there is no such order;
+    Unusable, Unreachable, SettingsError.
     """
     url = None if to == otlp.STANDARD_OUTPUT else otlp.endpoint(to, env)
     async with reading.stream(env) as stream:

@@ -18,10 +18,10 @@ DueKind = Literal["step", "compensation", "end"]
 
 
 class Due(NamedTuple):
-    """An answer that a service owes: `says`, to `hears`, which the stream has `since` then.
+    """An answer that a service owes: it has to say the fact `says` because of the fact `hears`, both by name.
 
-    `says` is what it does if all goes well, `what` the kind of its work. `since`: None if the fact that it hears is yet
-    to come, too.
+    `says` is the answer if all goes well, `what` the kind of its work. `since`: when the broker stored the fact that is
+    heard; None: that fact is yet to come, too.
     """
 
     service: str
@@ -36,7 +36,10 @@ class Due(NamedTuple):
 
 
 def due(facts: Sequence[SeenFact], parts: Sequence[Part], steps: Steps = STEPS) -> list[Due]:
-    """Return what is owed to an order with these facts now, the oldest first: one answer for each command."""
+    """Return the answers that services owe now to an order with these facts: at most one for each command.
+
+    They are in the order of the facts that they answer.
+    """
     by_name = {fact.name: fact for fact in facts}
     answered = {(fact.service, fact.cause) for fact in facts}
     found: dict[tuple[str, str], Due] = {}
@@ -54,9 +57,9 @@ def _hearing(parts: Iterable[Part], fact: str) -> Iterator[tuple[Part, Act]]:
 
 
 def _owed(service: str, act: Act, facts: Mapping[str, SeenFact], steps: Steps) -> tuple[str, DueKind] | None:
-    """Return the fact that this command still has to lead to, and the kind of work; None: nothing that is known here.
+    """Return the name of the fact that this command still has to lead to, and its kind; None: none that is known here.
 
-    Of an order that is over, a step that was not taken has to be fenced; to take it first would be undone at once.
+    `facts`: the order's, by name. Of an order that is over, a step that was not taken has to be fenced, not taken.
     """
     if canceled_by_newer_code(facts.values()):
         return None
@@ -75,7 +78,10 @@ def _owed(service: str, act: Act, facts: Mapping[str, SeenFact], steps: Steps) -
 
 
 def opened(facts: Mapping[str, SeenFact], steps: Steps = STEPS) -> list[Step]:
-    """Return the steps that have yet to be undone or fenced after the order's refusal or cancel; none without one."""
+    """Return the steps that have yet to be undone or fenced after the order's refusal or cancel; else an empty list.
+
+    `facts`: the order's, by name. A refusal or cancel that this code cannot read gives an empty list, too.
+    """
     refused = (fact_name(step.refused) for step in steps.awaited if step.refused is not None)
     ending = facts.get(CANCELED) or next((facts[name] for name in refused if name in facts), None)
     reason = getattr(ending.fact, "reason", None) if ending is not None else None
@@ -83,9 +89,9 @@ def opened(facts: Mapping[str, SeenFact], steps: Steps = STEPS) -> list[Step]:
 
 
 def to_come(facts: Sequence[SeenFact], now_due: Sequence[Due], steps: Steps = STEPS) -> list[Due]:
-    """Return all that is still to come if all goes well: what is due now, and what follows from that, in order.
+    """Return all answers still to come if all goes well: those due now (`now_due`), and what follows, in order.
 
-    After a refusal or a cancel that is only what is due.
+    After a cancel, or while a compensation is due, return only those due now.
     """
     names = {fact.name for fact in facts}
     found = list(now_due)
@@ -110,11 +116,17 @@ def _taken(steps: Iterable[Step]) -> list[Due]:
 
 
 def finished(facts: Sequence[SeenFact], now_due: Sequence[Due]) -> bool:
-    """Return whether nothing more follows by itself: the order has ended, nothing is due, and that can be told here."""
+    """Return whether nothing more follows by itself: the order has ended, and nothing is due.
+
+    Returns False, too, if newer code canceled the order: then what is due cannot be told here.
+    """
     names = {fact.name for fact in facts}
     return not now_due and bool(names & {CONFIRMED, CANCELED}) and not canceled_by_newer_code(facts)
 
 
 def canceled_by_newer_code(facts: Iterable[SeenFact]) -> bool:
-    """Return whether a cancel has a reason that this code cannot read, and so not what has to be taken back."""
+    """Return whether one of the facts is a cancel that this code cannot read.
+
+    Then this code cannot tell what has to be taken back.
+    """
     return any(fact.name == CANCELED and fact.fact is None for fact in facts)

@@ -1,9 +1,9 @@
 """Archives closed generations, the oldest first: writes files, proves them, writes the manifest, deletes the stream.
 
-A run that is killed leaves one of three things: files without a manifest, which the next run writes anew; a manifest
-and its stream, which the next run proves again and deletes; or neither stream nor doubt. A stream is deleted only in
-the run that has just proven its files, only while the archive has all before it, too, and only once all later streams
-say which archive has it.
+A run that is killed leaves each generation in one of three states. It may have files without a manifest: the next run
+writes them anew. It may have a manifest and its stream: the next run proves the files again and deletes the stream. Or
+its stream is deleted, and it is done. A stream is deleted only in a run that has proven its files, only if the archive
+has all generations before it, and only once the label of all later streams says which archive has it.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from ops.progress import Watch
 
 
 class ArchivedGeneration(Struct):
-    """A generation that this run has archived: its messages, and the bytes of its stream and of its files."""
+    """A generation that this run has archived: how many messages it has, and the bytes of its stream and its files."""
 
     stream: str
     messages: int
@@ -50,9 +50,10 @@ class ArchivedGeneration(Struct):
 class Archived(Struct):
     """The result of a run.
 
-    `place`: the folder or bucket of the archive. `archived`: whose files were written and proven. `deleted`: the
-    streams that were deleted. `kept`: by stream, why it stays, each reason with the next step; those behind the first
-    that cannot be archived are left out. `possible`: the streams that a dry run would have archived.
+    `place`: the folder or bucket of the archive. `archived`: the generations whose files this run wrote and proved.
+    `deleted`: the names of the streams that it deleted. `kept`: name of a stream → why it stays, each reason with the
+    next step; streams behind the first one that cannot be archived are left out. `possible`: only of a dry run, the
+    names of the streams that it would have archived.
     """
 
     place: str
@@ -65,11 +66,11 @@ class Archived(Struct):
 async def archive(env: Mapping[str, str], watch: Watch, *, dry_run: bool = False) -> Archived:
     """Archive generations, the oldest first, up to one that cannot be archived; then delete their streams.
 
-    `dry_run`: only say which could be archived, and why the next one has to stay; it makes no file but copies of a
-    bucket's files in its cache, if it has to read them. Raises SettingsError (another run is at work, or the folder
+    `dry_run`: only say which could be archived, and why the next one has to stay. A dry run makes no file but copies of
+    a bucket's files in its cache, if it has to read them. Raises SettingsError (another run is at work, or the folder
     cannot be used), NoForeignFile, Unreachable, Found (the files are not what stream and logs have, or a stream
-    changed). After an error each stream that is not deleted yet stays, those of archived generations, too: the next run
-    deletes these.
+    changed). After an error each stream that is not deleted yet stays; the next run deletes those of archived
+    generations.
     """
     settings = load(Settings, "nats", 4_222, env)
     with archive_lock(settings, look=dry_run):
@@ -89,24 +90,24 @@ async def archive_closed(
     *,
     dry_run: bool = False,
 ) -> Archived:
-    """Archive generations into `archive` as `archive` does, under a lock that the caller holds.
+    """Do what the function `archive` does, into the Archive `archive`, under a lock that the caller holds.
 
-    `heard_by`: the listeners that must have heard a generation before it goes. Raises Found; the errors of reading
-    logs, archive and stream.
+    `heard_by`: the listeners that must have heard a generation before it is archived. Raises Found; the errors of
+    reading logs, archive and stream.
     """
     return await _Run(copies, archive, heard_by, watch).run(dry_run=dry_run)
 
 
 def lock_folder(settings: Settings) -> Path:
-    """Return the folder whose lock an archiver holds."""
+    """Return the folder whose lock an archiver holds: the archive's, or if that is in a bucket, its cache's."""
     return settings.archive_cache if settings.archive_bucket else settings.archive
 
 
 async def forget(env: Mapping[str, str]) -> None:
-    """Forget that generations are archived: the archive is lost for good.
+    """Remove the archive's label from all streams, after the archive was lost for good.
 
-    Services that are restarted publish again what it had. Raises SettingsError if the archive has generations, and as
-    `archive` does; Unreachable.
+    Services that are restarted then publish again what the archive had. Raises SettingsError if the archive that `env`
+    names has a generation, if an archiver runs, or if the folder cannot be used; Unreachable.
     """
     settings = load(Settings, "nats", 4_222, env)
     with archive_lock(settings):
@@ -124,10 +125,11 @@ async def forget(env: Mapping[str, str]) -> None:
 
 @contextlib.contextmanager
 def archive_lock(settings: Settings, *, look: bool = False) -> Iterator[None]:
-    """Hold the lock of the archive's folder, or of the cache of its bucket. Raises SettingsError.
+    """Hold the lock of `lock_folder` during the block, without waiting for it.
 
-    `look`: only look whether somebody holds it, and make nothing. Archivers on other machines are not kept away from a
-    bucket: of two manifests, the store takes the first.
+    Raises SettingsError if another process holds the lock, and in place of the block's OSError (not BrokenPipeError) or
+    sqlite3.Error. `look`: only look whether somebody holds the lock; make nothing. The lock keeps no archiver on
+    another machine away from a bucket: of two manifests for one generation, the bucket takes the first.
     """
     folder = lock_folder(settings)
     try:
@@ -148,7 +150,10 @@ def archive_lock(settings: Settings, *, look: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _unlocked(lock: Path) -> Iterator[None]:
-    """Raise LockTaken if somebody holds this lock; it may be missing. Raises OSError."""
+    """Run the block without the lock; first raise LockTaken if somebody holds it. Its file may be missing.
+
+    Raises OSError if the file cannot be read.
+    """
     with contextlib.suppress(FileNotFoundError):
         if (holder := lock_holder(lock)) is not None:
             raise LockTaken(holder)
@@ -210,7 +215,7 @@ class _Run:
         self._done.archived.append(ArchivedGeneration(draft.stream, draft.messages, info.state.bytes, size))
 
     async def _files(self, info: StreamInfo) -> GenerationManifest:
-        """Write the files, and return what the manifest will say once they are proven."""
+        """Write the files of a generation, and return its manifest, which is not written before they are proven."""
         name, state = str(info.config.name), info.state
         tally = MessageTally(self._copies.known)
         self._watch.begins(f"writing the files of {name}", state.messages)
@@ -246,13 +251,20 @@ class _Run:
         self._proven.add(manifest.stream)
 
     async def _still_the_same(self, info: StreamInfo) -> None:
-        """Raise Found if the stream has changed, or is another one, since this run began; the client's errors."""
+        """Raise Found if the stream has changed since this run began, is another one, or is not sealed.
+
+        Raises also the client's errors.
+        """
         now = await self._stream.js.stream_info(str(info.config.name))
         if _state(now) != _state(info) or not now.config.sealed:
             raise Found(f"{now.config.name} has changed since it was read, and stays: just audit --full")
 
     async def _delete(self, info: StreamInfo, manifest: GenerationManifest) -> None:
-        """Delete the stream of an archived generation, if its files are proven, and the archive has all before it."""
+        """Delete the stream of an archived generation; first prove its files, unless this run has.
+
+        If the archive lacks a generation before it, keep the stream, with the reason in `kept`. Raises Found, and what
+        `prove` raises.
+        """
         if lacks := missing_before(self._archive.manifests, manifest):
             self._done.kept[manifest.stream] = [
                 f"it is archived, but its stream stays: the archive lacks {lacks[0]}, which a later generation "

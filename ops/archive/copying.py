@@ -22,10 +22,10 @@ PIECE: Final = 8 << 20  # bytes
 async def copy(env: Mapping[str, str], to: str, through: str | None, watch: Watch) -> list[str]:
     """Copy the archive of `env` to another place; return the names of the generations that were missing there.
 
-    `to`: a bucket as s3://bucket/prefix, or a folder. `through`: the last generation to copy; None: all. The copies are
-    read back. After a run that was killed, the next one begins with the first generation without a manifest there.
-    Raises SettingsError, Found (the archive is damaged, or another one is there), Unreachable. Then no generation that
-    is there in part has a manifest.
+    `to`: a bucket as s3://bucket/prefix, or a folder. `through`: the name of the last generation to copy; None: all.
+    The copies are read back. A generation that already has a manifest in the other place is not copied again. Raises
+    SettingsError, Found (the archive is damaged, or another one is in that place), Unreachable; a generation that was
+    copied only in part has no manifest there.
     """
     source = load(Settings, "nats", 4_222, env)
     place = {"ARCHIVE_URL": to, "ARCHIVE_DIR": ""} if "://" in to else {"ARCHIVE_URL": "", "ARCHIVE_DIR": to}

@@ -41,14 +41,17 @@ _canceled: Final = msgspec.json.Decoder(_Canceled)
 
 
 class OrderFacts:
-    """What is known of orders: the names of their facts, as bits, and why they were canceled."""
+    """Knows of each order which facts of OF_ORDER it has, as bits, and why it was canceled. It grows with `take`."""
 
     def __init__(self) -> None:
         self._facts: dict[str, int] = {}
         self._reasons: dict[str, str] = {}
 
     def take(self, message: Read, among: Collection[str] | None = None) -> None:
-        """Take a fact of an order: of any one, or of those in `among`. Others, and foreign ends, are passed over."""
+        """Take a message if it is a fact of an order; with `among`, only if that has the order's id.
+
+        Other messages are passed over, and so is an order's end that is foreign or cannot be decoded.
+        """
         name, _, order_id = message.subject.rpartition(".")
         bit = _BITS.get(name)
         if bit is None or (among is not None and order_id not in among):
@@ -68,7 +71,10 @@ class OrderFacts:
 
     @property
     def open(self) -> set[str]:
-        """The ids of those that have not ended, or are canceled and not known to be compensated, by what was taken."""
+        """The ids of the orders that have not ended, or are canceled and not compensated, by the facts taken so far.
+
+        An order that was canceled for a reason that only newer code knows is one of them.
+        """
         return {order_id for order_id, facts in self._facts.items() if not self._is_complete(order_id, facts)}
 
     def _is_complete(self, order_id: str, facts: int) -> bool:
@@ -81,10 +87,11 @@ class OrderFacts:
 
 
 async def open_orders(stream: Stream, info: StreamInfo, log: RecordedFacts, watch: Watch) -> list[str]:
-    """Return the ids of the orders with a fact in this generation that are not complete; `log` is order_svc's.
+    """Return the ids, sorted, of the orders with a fact in this generation that are not complete.
 
-    What other generations and the archive have of them counts, too. An order that order_svc never recorded is left out.
-    Raises ConsumerFailed, ArchiveDamaged, the errors of `log`, the client's errors.
+    An order is complete if it is confirmed, or canceled and compensated; facts in other generations and in the archive
+    count, too. `log` is order_svc's; an order that it never recorded is left out. Raises ConsumerFailed,
+    ArchiveDamaged, the errors of `log`, the client's errors.
     """
     orders = OrderFacts()
     watch.begins(f"looking for orders of {info.config.name} that have not ended", info.state.messages)
@@ -118,10 +125,10 @@ async def _read(
 
 
 async def _last_messages(stream: Stream, order_ids: Collection[str], but: str) -> list[Read]:
-    """Ask for the last message of each name about these orders in the generations that are kept, but in this one.
+    """Ask the broker for each order's last message of each name, in all kept generations except the one named `but`.
 
-    So these need not be read whole for a few orders. Returns nothing if the orders are many; only some, or nothing, if
-    the broker cannot say.
+    So these generations need not be read whole for a few orders. Returns an empty list for more than FEW orders; only
+    some messages, or none, if the broker cannot answer. Raises the client's errors and ArchiveDamaged.
     """
     if len(order_ids) > FEW:
         return []
@@ -139,7 +146,7 @@ async def _last_messages(stream: Stream, order_ids: Collection[str], but: str) -
 
 
 def _archived(stream: Stream, order_ids: Collection[str]) -> list[Read]:
-    """Return what the archive has of these orders. Raises ArchiveDamaged."""
+    """Return the messages about these orders that the archive has; none without an archive. Raises ArchiveDamaged."""
     if stream.archive is None:
         return []
     subjects = [f"{name}.{order_id}" for name in OF_ORDER for order_id in order_ids]

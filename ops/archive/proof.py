@@ -17,7 +17,10 @@ from ops.stores import RecordedFacts
 
 
 class _Positions:
-    """Log positions as runs, as they come: a generation may have many millions, nearly all of them in their order."""
+    """Collects the positions of one service's log that a generation has, as runs (first, last); see LogRange.
+
+    A generation may have many millions of positions, nearly all in rising order, so runs stay few.
+    """
 
     def __init__(self) -> None:
         self._runs: list[tuple[int, int]] = []
@@ -51,9 +54,9 @@ def _joined(runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 class MessageTally:
-    """Counts messages: all, those of each name (subject without key), and the foreign ones, which are in both.
+    """Counts the messages of a generation: all, those of each name (subject without key), and the foreign ones.
 
-    `logs`: what the others have of the services' logs.
+    Foreign messages count in all three. `logs`: service → which part of its log the messages that are not foreign have.
     """
 
     def __init__(self, known: KnownForeign) -> None:
@@ -64,7 +67,10 @@ class MessageTally:
         self.foreign = 0
 
     def take(self, messages: Iterable[Read]) -> dict[str, list[tuple[Read, int, tuple[str, int]]]]:
-        """Count messages. Return the facts among them, by service: each with its position, stream and version."""
+        """Count these messages; return those that are not foreign, by service.
+
+        Each is a tuple: the message, its fact's position in the service's log, and (stream, version).
+        """
         facts: dict[str, list[tuple[Read, int, tuple[str, int]]]] = {}
         for message in messages:
             self.messages += 1
@@ -82,12 +88,15 @@ class MessageTally:
 
     @property
     def logs(self) -> dict[str, LogRange]:
-        """What the messages have of each log."""
+        """Service → which part of its log the messages have; services without a message are left out."""
         return {service: self._positions[service].range for service in sorted(self._positions)}
 
 
 class HistoryCopies(NamedTuple):
-    """The other copies of history: the stream, and the services' logs; and which messages are `known` as foreign."""
+    """The copies of history beside the archive: the stream, and each service's log by service.
+
+    `known`: the foreign messages that a person has acknowledged.
+    """
 
     stream: Stream
     logs: Mapping[str, RecordedFacts]
@@ -99,9 +108,9 @@ async def prove(
 ) -> None:
     """Read the files of the manifest back, and compare them with it, with the generation's stream, and with the logs.
 
-    `again`: an earlier run proved them. Then the stream may lack messages: a broker that lost power after the deletion
-    may have a part of it again. Raises Found, which says what differs, and that the stream stays; ArchiveDamaged,
-    OSError; the errors of reading.
+    `again`: an earlier run proved the files. Then the stream may lack messages: a broker that lost power after the
+    stream's deletion may have a part of it again. Raises Found, which says what differs, and that the stream stays;
+    ArchiveDamaged, OSError; the errors of reading.
     """
     for file in manifest.files:
         found = await asyncio.to_thread(archive.place.described, manifest.stream, file)
@@ -131,9 +140,9 @@ async def _archived(archive: Archive, manifest: GenerationManifest) -> AsyncGene
 async def _compared(
     files: AsyncIterator[list[Read]], stream: AsyncIterator[list[Read]], manifest: GenerationManifest, *, again: bool
 ) -> AsyncGenerator[list[Read]]:
-    """Yield the messages of the files, each of which is the stream's next one. Raises Found if one is not.
+    """Yield the messages of the files, in the lists of `files`, and compare them with those of the stream, in order.
 
-    `again`: the stream may lack some.
+    Raises Found if a message differs, or if one copy lacks a message of the other. `again`: the stream may lack some.
     """
     waiting: list[Read] = []
     async for messages in files:
@@ -180,5 +189,5 @@ def _differs(manifest: GenerationManifest, what: str) -> Found:
 
 
 def as_archived(messages: Iterable[Read]) -> Iterable[ArchivedMessage]:
-    """Return messages that were read in the form in which the archive keeps them."""
+    """Convert messages from the form in which they are read to that in which the archive keeps them, one by one."""
     return (ArchivedMessage(one.sequence, one.subject, one.body, one.head, one.stored_ns) for one in messages)

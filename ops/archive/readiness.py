@@ -21,7 +21,10 @@ SHOWN = 3  # ids that a reason names
 
 
 class ListenerConsumers(NamedTuple):
-    """A service or a read model of the stream, the service it belongs to, and the names of its consumers."""
+    """A listener: a service, or a read model of the stream, with the service that it belongs to.
+
+    `consumers`: name of a consumer → the name of the fact it hears; None: it hears every message.
+    """
 
     name: str
     service: str
@@ -29,7 +32,10 @@ class ListenerConsumers(NamedTuple):
 
 
 def listeners(env: Mapping[str, str]) -> Iterator[ListenerConsumers]:
-    """Yield all listeners of this checkout. Raises SettingsError."""
+    """Import all services; yield the listeners of this checkout: each service, then its read models of the stream.
+
+    Raises SettingsError.
+    """
     for name in service_names():
         service = pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")
         yield ListenerConsumers(name, name, consumer_names(name, service.hears) if service.hears else {})
@@ -41,10 +47,11 @@ def listeners(env: Mapping[str, str]) -> Iterator[ListenerConsumers]:
 async def why_not(
     heard_by: Sequence[ListenerConsumers], stream: Stream, info: StreamInfo, log: RecordedFacts, watch: Watch
 ) -> list[str]:
-    """Return reasons why this generation has to stay, each with the next step; empty if it can be archived.
+    """Return the reasons why this generation has to stay, each with the next step; empty if it can be archived.
 
-    All of `heard_by` must have heard it. Open orders are looked for only if there is no other reason. `log` is
-    order_svc's. Raises the errors of reading logs, archive and stream.
+    All consumers of `heard_by` must exist, and no consumer of the generation may have messages to go. Open orders are
+    looked for only if there is no other reason. `log` is order_svc's. Raises the errors of reading logs, archive and
+    stream.
     """
     name = str(info.config.name)
     if not info.config.sealed:

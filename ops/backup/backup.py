@@ -83,11 +83,11 @@ def _copy_acknowledged(env: Mapping[str, str], unfinished: Path) -> None:
 
 
 def _copy_archive(env: Mapping[str, str], folder: Path, watch: Watch) -> list[str]:
-    """Copy the archived generations, and return their names. Call it once the snapshots of the streams are taken.
+    """Copy the archived generations into `folder`, and return their names. Call it after the streams' snapshots.
 
-    So a generation that leaves the broker meanwhile is in the snapshots, in the archive, or in both. Of a bucket only
-    the manifests are copied. Each copied file is compared with its manifest. Raises Found if the archive is damaged,
-    Unreachable if its bucket is away; OSError.
+    So a generation that leaves the broker meanwhile is in the snapshots, in the archive, or in both. Of an archive in a
+    bucket only the manifests are copied. Each other copied file is compared with its manifest. Raises Found if the
+    archive is damaged, Unreachable if its bucket does not answer; OSError.
     """
     archive = archive_of(load(Settings, "nats", 4_222, env))
     try:
@@ -115,7 +115,7 @@ def _copy_archive(env: Mapping[str, str], folder: Path, watch: Watch) -> list[st
 def _copy_file(archive: Archive, stream: str, file: ArchivedFile, copy: Path) -> None:
     """Copy a file of an archived generation, durably. Raises ArchiveDamaged if it is missing or has changed; OSError.
 
-    The archive has the only copy of these messages, so a backup of damaged ones must not pass for a good one.
+    The archive has the only copy of these messages, so a backup of damaged messages must not pass for a good one.
     """
     where = archive.place.where(stream, file)
     try:
@@ -129,9 +129,9 @@ def _copy_file(archive: Archive, stream: str, file: ArchivedFile, copy: Path) ->
 
 
 def _unfinished(folder: Path) -> Path:
-    """Make the folder, beside the backup's, in which the backup is made.
+    """Make and return a temporary folder, beside `folder`, in which the backup is made first.
 
-    Raises SettingsError, also if the backup's folder is not empty.
+    Raises SettingsError if it cannot be made, or if `folder` is a file or not empty.
     """
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

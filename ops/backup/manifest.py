@@ -31,11 +31,11 @@ class NotABackup(Unusable):
 
 
 class StoreCopy(Struct):
-    """The copy of one service's store. `store_id`: of the store it was made from; empty if that has none.
+    """The copy of one service's store: `file`, by its path in the backup.
 
-    `facts`: how many facts it has, at the positions 1 to `facts`; `last`: the id of the last one, or null. `left_out`:
-    how many facts were recorded during the backup and are left out, because the copies lack a cause of theirs, or of a
-    fact before them.
+    `store_id`: the id of the store that was copied; empty if that has none. `facts`: how many facts the copy has, at
+    the positions 1 to `facts`. `last`: the id of its last fact; null: it has none. `left_out`: how many facts that were
+    recorded during the backup are left out, because the copies lack the cause of the fact or of an earlier one.
     """
 
     file: str
@@ -46,9 +46,9 @@ class StoreCopy(Struct):
 
 
 class StreamSnapshot(Struct):
-    """The snapshot of one stream; `folder` has the files that `nats backup restore stream` takes, too.
+    """The snapshot of one stream; `folder`, in the backup, has the files that `nats backup restore stream` takes, too.
 
-    `messages` and `last_sequence`: as of the snapshot. `created`: when the stream was made.
+    `messages`: how many the snapshot has. `last_sequence`: of its last message. `created`: when the stream was made.
     """
 
     folder: str
@@ -60,10 +60,10 @@ class StreamSnapshot(Struct):
 class Manifest(Struct):
     """What a backup has. `stores`: by service. `streams`: by name; empty: of the stores alone, or there were none.
 
-    `bucket`: where the files of the archive are, whose manifests alone are in the backup; empty: in the backup, too.
-    `checksums`: SHA-256 (hex) of each file but the manifest, by its path in the backup. `versions`: of Python, SQLite
+    `checksums`: SHA-256 (hex) of each file but this manifest, by its path in the backup. `versions`: of Python, SQLite
     and, unless the backup is of the stores alone, nats-server. `archived`: the archived generations, by the names of
-    their streams.
+    their streams. `bucket`: where the archive's files are, if the backup has only their manifests; empty: the backup
+    has the files, too, or nothing is archived.
     """
 
     format: int
@@ -132,7 +132,7 @@ def newer_facts(folder: Path, manifest: Manifest) -> dict[str, FoundNewer]:
 
 
 def verify(folder: Path, manifest: Manifest) -> None:
-    """Compare each file that has a checksum with it.
+    """Compare each file of the backup that has a checksum with its checksum.
 
     Raises Found if such a file is missing or differs, or if a file of a store or stream, or an archived generation's
     manifest or index, has no checksum. Of an archive in a bucket no index is needed.
@@ -150,7 +150,7 @@ def verify(folder: Path, manifest: Manifest) -> None:
 
 
 def _needed(manifest: Manifest) -> Iterator[tuple[str, ...]]:
-    """Yield the names of each file that must have a checksum; more than one name: one of these."""
+    """Yield a tuple for each file that must have a checksum: its path in the backup, or its possible paths."""
     yield from ((copy.file,) for copy in manifest.stores.values())
     for snapshot in manifest.streams.values():
         yield (f"{snapshot.folder}/{STREAM_META}",)

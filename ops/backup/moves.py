@@ -10,7 +10,7 @@ from ops.errors import Unusable
 
 
 class Move(NamedTuple):
-    """A file or folder is renamed from `old` to `new`, where nothing may be yet."""
+    """A file or folder to be renamed from `old` to `new`; nothing may be at `new` yet."""
 
     old: Path
     new: Path

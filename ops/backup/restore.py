@@ -35,8 +35,9 @@ from ops.progress import Watch
 
 
 class Restored(Struct):
-    """The result of a restore: how many facts each store has, and how many messages each stream.
+    """The result of a restore. `made_at`: when the backup was made.
 
+    `stores`: service → how many facts its store has. `streams`: name → how many messages the restored stream has.
     `findings`: what the audit found in the backup, as texts; null: there was no audit, because no stream was restored.
     `aside`: the paths to which the old data was moved.
     """
@@ -49,9 +50,9 @@ class Restored(Struct):
 
 
 class Accepted(Struct, frozen=True):
-    """What an operator accepts. `replace`: existing data is moved aside. `findings`: the backup may have findings.
+    """What an operator accepts. `replace`: existing data is moved aside; otherwise it makes the restore fail.
 
-    With `findings` it may also have facts of newer code.
+    `findings`: the backup may have findings of the audit, and facts of newer code.
     """
 
     replace: bool = False
@@ -66,14 +67,17 @@ class _Made(NamedTuple):
 
 
 class _Places(NamedTuple):
-    """The folders of the services' data, of the archive, and of the bundled broker; None: the broker is another one."""
+    """The folders of the services' data, of the archive, and of the bundled broker.
+
+    `broker` None: NATS_URL names another broker.
+    """
 
     data: Path
     archive: Path
     broker: Path | None
 
     def made(self) -> "_Places":
-        """Return the folders inside these in which a restore makes them first."""
+        """Return the folders inside these places (`.restoring`) in which a restore first makes the new data."""
         broker = self.broker and self.broker / data.RESTORING
         return _Places(self.data / data.RESTORING, self.archive / data.RESTORING, broker)
 
@@ -89,7 +93,7 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
     With NATS_URL set, the broker's streams are left as they are. Raises SettingsError (data exists, a folder cannot be
     used, a broker runs on the port, the archive is not the backup's, or the backup has an unknown service), InUse,
     NotABackup, NoForeignFile (the backup's), Found (the backup is damaged, or the audit has findings),
-    RecordedByNewerCode, Unreachable, sqlite3.Error (the audit's). Only HalfMoved says that the data is changed.
+    RecordedByNewerCode, Unreachable, sqlite3.Error (the audit's), HalfMoved. Only after HalfMoved the data is changed.
     """
     backup = manifest.read(folder)
     watch.begins("comparing the checksums", len(backup.checksums))
@@ -175,7 +179,7 @@ def _refuse_unknown(backup: Manifest) -> None:
 
 
 def _data(env: Mapping[str, str], places: _Places) -> list[Path]:
-    """The absolute paths of what a restore replaces, whether it exists or not.
+    """Return the absolute paths of what a restore replaces; each may be missing.
 
     These are the folders and identities of all services and, unless they stay, the broker's streams and the archive.
     """
@@ -192,7 +196,7 @@ def _refuse_newer(folder: Path, backup: Manifest) -> None:
 
 
 def _dependent(env: Mapping[str, str], places: _Places) -> list[Path]:
-    """The absolute paths of what belongs to the replaced stores and streams, and says nothing of the restored ones.
+    """Return the absolute paths of what is only true of the replaced stores and streams; each may be missing.
 
     These are the audits' reports and checkpoints and, unless the streams stay, the acknowledged foreign messages.
     """
@@ -211,7 +215,7 @@ def _refuse_port(places: _Places, settings: Settings) -> None:
 
 
 async def _make(env: Mapping[str, str], folder: Path, backup: Manifest, made: _Places, watch: Watch) -> _Made:
-    """Make all that is restored in `made`, and audit it; without streams to restore there is no audit.
+    """Make all that is restored in the folders `made`, and audit it; without streams to restore there is no audit.
 
     Raises Unreachable, OSError and what `audit` raises.
     """
@@ -265,7 +269,10 @@ def _copy(file: Path, new: Path) -> None:
 
 @contextlib.contextmanager
 def _broker(env: Mapping[str, str], log: Path) -> Iterator[None]:
-    """Run a broker of this process's own during the block. Raises Unreachable if it does not start."""
+    """Run a broker of this process's own during the block; write its output into the file `log`.
+
+    Raises Unreachable if it does not start.
+    """
     with log.open("wb") as output, contextlib.ExitStack() as stack:
         try:
             stack.enter_context(run_nats(env, output))
@@ -282,9 +289,9 @@ async def _audit(env: Mapping[str, str], folder: Path, watch: Watch) -> list[str
 
 
 def _swap(made: _Places, places: _Places, old: list[Path], services: Collection[str]) -> list[Path]:
-    """Move the old data aside and the new data into its place; return the new paths of the old data.
+    """Move the paths `old` aside, and the new data from `made` into `places`; return the new paths of the old data.
 
-    If a move fails, all are undone. Raises OSError; HalfMoved if one cannot be undone.
+    If a move fails, all are undone, and OSError is raised; HalfMoved if one cannot be undone.
     """
     folder = data.moved_folder_name()
     aside = [Move(path, path.parent / folder / path.name) for path in old]
@@ -304,7 +311,7 @@ def _swap(made: _Places, places: _Places, old: list[Path], services: Collection[
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove a folder that has at most a lock, if it is there."""
+    """Remove a folder, if it exists, that has no other entry than `lock`. Raises OSError if it has."""
     with contextlib.suppress(FileNotFoundError):
         (folder / "lock").unlink()
     with contextlib.suppress(FileNotFoundError):

@@ -35,7 +35,7 @@ _caused: Final = msgspec.json.Decoder(_Caused)
 
 
 class _Tail(NamedTuple):
-    """A fact that was recorded during the backup, and its cause."""
+    """The position of a fact that was recorded during the backup, and the id of its cause."""
 
     position: int
     cause: str
@@ -44,8 +44,8 @@ class _Tail(NamedTuple):
 def copy_all(stores: Mapping[str, Path], folder: Path) -> dict[str, StoreCopy]:
     """Copy each store (service → its file) to `<folder>/<service>/events.sqlite`, up to one consistent cut.
 
-    Returns what the copies have. Raises Unreachable if a store cannot be read or copied, maybe because it is damaged;
-    Found if a copy is damaged or lacks a position; OSError.
+    Returns by service what its copy has. Raises Unreachable if a store cannot be read or copied, maybe because it is
+    damaged; Found if a copy is damaged or lacks a position; OSError.
     """
     marks = {service: _last_position(service, path) for service, path in stores.items()}
     for service, path in stores.items():
@@ -162,7 +162,10 @@ def _has(copies: Mapping[str, sqlite3.Connection], cause: str) -> bool:
 
 
 def _remove(copy: sqlite3.Connection, first: int) -> int:
-    """Remove the records from this position on, and the snapshots made with them; return how many records."""
+    """Remove the records from position `first` on, and the snapshots of states that they are part of.
+
+    Returns how many records were removed.
+    """
     copy.execute("BEGIN")
     removed = copy.execute("DELETE FROM stored_events WHERE rowid >= ?", (first,)).rowcount
     copy.execute(
@@ -174,7 +177,7 @@ def _remove(copy: sqlite3.Connection, first: int) -> int:
 
 
 def _finished(service: str, copy: sqlite3.Connection, left_out: int) -> StoreCopy:
-    """Describe the copy. Raises Found if a position is missing."""
+    """Return the copy's entry for the manifest. Raises Found if a position is missing."""
     ((facts, last),) = copy.execute("SELECT count(*), ifnull(max(rowid), 0) FROM stored_events")
     if facts != last:
         raise _damaged(service, f"it has {facts:,} records up to position {last:,}")

@@ -40,7 +40,7 @@ class _Answer(Struct):
 
 
 async def take(stream: Stream, name: str, folder: Path) -> StreamSnapshot | None:
-    """Write a snapshot of the stream into `folder`, which is made; None: there is no such stream.
+    """Write a snapshot of the stream `name` into `folder`, which is made; return None if there is no such stream.
 
     Raises Unreachable if the broker refuses the snapshot, ends it with an error or falls silent; the client's errors,
     OSError.
@@ -72,7 +72,7 @@ async def take(stream: Stream, name: str, folder: Path) -> StreamSnapshot | None
 
 
 def data_file(stream: Stream) -> str:
-    """The name that `nats backup` gives the data of this broker's snapshots."""
+    """Return the file name that `nats backup` gives the data of a snapshot; it depends on the broker's version."""
     version = stream.nc.connected_server_version
     return STREAM_DATA[0] if (version.major, version.minor) >= (2, 15) else STREAM_DATA[1]
 
@@ -96,7 +96,7 @@ async def _receive(stream: Stream, name: str, chunks: asyncio.Queue[tuple[str, b
 
 
 async def restore(stream: Stream, name: str, folder: Path) -> int:
-    """Make the stream of the snapshot in `folder`, and return how many messages it has.
+    """Make the stream `name` from the snapshot in `folder`, and return how many messages the stream has.
 
     Raises Unreachable if the broker refuses, for example because the stream exists; the client's errors, OSError.
     """

@@ -19,9 +19,10 @@ USED: Final[Sequence[CausedFact]] = (("point.debited", "product.reserved"), ("po
 class Case:
     """An order to place, and what must follow from it.
 
-    `facts` must be published as often as they are listed, with these causes, and no others. `amounts`: fields of the
-    answer and their values. `refusal`: the problem's type without `/problems/`; None: the order must be confirmed.
-    `changes`: the balances that change, by their names in START, and their new values. `asks` is printed.
+    `facts` must be published as often as they are listed, with these causes, and no others. `lines`: product → pieces.
+    `amounts`: fields of the answer and their values. `refusal`: the problem's type without `/problems/`; None: the
+    order must be confirmed. `changes`: the balances that change, by their names in START, and their new values. `title`
+    and `asks` are printed.
     """
 
     title: str

@@ -82,7 +82,10 @@ class CrashDemo:
             return int((await stream.js.stream_info(EVENTS)).state.messages)
 
     async def _judge(self, http: httpx.AsyncClient, clients: Clients) -> None:
-        """Compare answers and balances with what they must be, and print them."""
+        """Place each order once more, and compare the answers and the balances with what they must be.
+
+        Print both; add a sentence to `wrong` for each difference.
+        """
         self._tell(f"all {ORDERS} orders are answered; {clients.repeated:,} requests were sent again")
         self._check("different orders", len({answer.order_id for answer in clients.answers.values()}), ORDERS)
         changed = 0
@@ -113,14 +116,15 @@ class CrashDemo:
     async def _ask(
         self, http: httpx.AsyncClient, method: str, service: str, path: str, body: object = None
     ) -> ServiceAnswer:
-        """Send a request and return its good answer. Raises Unreachable."""
+        """Send a request and return the answer, whose status is 200, 201 or 202. Raises Unreachable."""
         address, headers = ServiceAddress(service, self._system.url(service)), {"Idempotency-Key": "1"}
         return await ask_with(http, ServiceRequest(address, method, path, body, headers), timeout_s=PATIENCE_S)
 
     async def _audit(self) -> None:
-        """Audit the system at rest, again and again while something is found, for at most PATIENCE_S; print the result.
+        """Audit the system at rest, again and again while it has findings, until PATIENCE_S seconds have passed.
 
-        Compensations may still be on their way when the last order is answered.
+        Print the result; add each finding of the last audit to `wrong`. Compensations may still be on their way when
+        the last order is answered, so the first audits may find something.
         """
         options = Options(
             self._system.folder / "audit", timedelta(0), at_rest=True, full=True, against=None, answers=200
@@ -150,7 +154,7 @@ class CrashDemo:
 
 
 class _Silence:
-    """Shows nothing of an audit's progress."""
+    """A Watch that shows nothing."""
 
     def begins(self, what: str, items: int) -> None: ...
 
@@ -158,6 +162,6 @@ class _Silence:
 
 
 def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first exception of a group that is none itself."""
+    """Return the first exception of a group that is not a group itself, at any depth."""
     first = failed.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first

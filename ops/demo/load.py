@@ -53,7 +53,10 @@ BALANCES: Final[Mapping[str, tuple[int, int]]] = {
 
 
 class EndedOrder(NamedTuple):
-    """The last answer to an order: its status, and what every repetition of the request must be answered with."""
+    """The last answer to an order's request: 200 (confirmed) or 409 (canceled), and the order's id.
+
+    `result`: the order's status in a 200, the problem's type in a 409. Each repetition must have an equal answer.
+    """
 
     status: int
     order_id: str
@@ -61,9 +64,9 @@ class EndedOrder(NamedTuple):
 
 
 class Clients:
-    """Places ORDERS orders, CLIENTS at a time. Each is repeated with its key until it is answered.
+    """Places ORDERS orders, CLIENTS at a time. Each request is repeated with its key until it has an EndedOrder.
 
-    `answers`: order number → its answer. `repeated`: how many requests were sent again.
+    `answers`: number of an order, from 0 → its answer. `repeated`: how many requests were sent again.
     """
 
     def __init__(self, http: httpx.AsyncClient, url: str) -> None:
@@ -74,10 +77,10 @@ class Clients:
         self._more = asyncio.Event()
 
     async def place_all(self) -> None:
-        """Place all orders, and return once each is answered.
+        """Place all orders, and return once each is in `answers`.
 
-        Raises an ExceptionGroup with Unreachable if an order is not answered within PATIENCE_S, or with an unexpected
-        status.
+        Raises an ExceptionGroup with Unreachable if an order has not ended within PATIENCE_S seconds, or is answered
+        with an unexpected status.
         """
         numbers = iter(range(ORDERS))
         async with asyncio.TaskGroup() as group:
@@ -85,7 +88,7 @@ class Clients:
                 group.create_task(self._place(numbers))
 
     async def answered(self, count: int) -> None:
-        """Wait until `count` orders are answered."""
+        """Wait until at least `count` orders are in `answers`."""
         while len(self.answers) < count:
             self._more.clear()
             await self._more.wait()
@@ -96,7 +99,10 @@ class Clients:
             self._more.set()
 
     async def ask(self, number: int) -> EndedOrder:
-        """Send the request of this order until it is answered. Raises Unreachable."""
+        """Send the request of the order with this number until it has ended, and return the answer.
+
+        Raises Unreachable if that takes longer than PATIENCE_S seconds, or after an unexpected status.
+        """
         kind = KINDS[number % len(KINDS)]
         lines = [{"product_id": kind.product, "quantity": 1}]
         body = {"lines": lines, "points": kind.points, "coupon_id": kind.coupon}

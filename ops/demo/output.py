@@ -44,7 +44,10 @@ def verdict(answer: ServiceAnswer) -> str:
 
 
 def table(balances: Sequence[Mapping[str, int | str]]) -> str:
-    """Return the balances as a table: a row for each balance, a column for the start and for after each order."""
+    """Return the balances as a table: a row for each balance, a column for each of `balances`.
+
+    `balances` has the balances at the start, then those after each order.
+    """
     titles = ["at first", *(f"after {number}" for number in range(1, len(balances)))]
     rows = [bold(f"{'Balances':<18}" + "".join(f"{title:>10}" for title in titles))]
     for name in balances[0]:

@@ -36,7 +36,7 @@ class Witness:
         self._more = asyncio.Event()
 
     async def take(self, message: Msg) -> None:
-        """Collect the message's fact. A message without an id is none: services send probes on these subjects."""
+        """Collect the message's fact. Ignore a message without a fact id: services send probes on these subjects."""
         fact_id = (message.headers or {}).get(MSG_ID)
         if fact_id is None:
             return
@@ -47,7 +47,7 @@ class Witness:
         return [said for said in self.facts.values() if getattr(said.fact, "order_id", None) == order_id]
 
     async def until(self, order_id: str, count: int) -> list[PublishedFact]:
-        """Wait until `count` facts of the order have arrived, at most PATIENCE_S; return those that have.
+        """Wait until `count` facts of the order have arrived, at most PATIENCE_S seconds; return those that have.
 
         There may be fewer or more than `count`. Each comes after its cause, otherwise they come as they arrived.
         """
@@ -61,9 +61,9 @@ class Witness:
         return _after_their_causes(self.about(order_id))
 
     def steps(self, facts: Sequence[PublishedFact]) -> list[CausedFact]:
-        """Return the name of each fact with the name of its cause.
+        """Return the name of each fact with the name of its cause; None: it has none.
 
-        A cause that is not among `facts` is named by its id. Facts of two subjects may arrive in either order.
+        A cause that is not among `facts` is named by its id.
         """
         names = {fact_id: NAMES[type(fact)] for fact_id, fact in facts}
         return [
@@ -73,7 +73,7 @@ class Witness:
 
 
 def _after_their_causes(facts: Sequence[PublishedFact]) -> list[PublishedFact]:
-    """Put each fact after its cause: those of two subjects may arrive in either order."""
+    """Return the facts, each after its cause, otherwise as given. Facts of two subjects may arrive in either order."""
     waiting, sorted_facts = list(facts), list[PublishedFact]()
     while waiting:
         ids = {one.fact_id for one in waiting}

@@ -1,1 +1,4 @@
-"""`orders dlq ls | show | redrive | drop`: for dead letters, the messages that a service could not handle."""
+"""`orders dlq ls | show | redrive | drop`: list, show, redrive or drop dead letters.
+
+Dead letters are messages that a service could not handle, and later messages of the same key, which wait behind them.
+"""

@@ -119,9 +119,9 @@ def redrive(
 def drop(sequences: tuple[int, ...], *, yes: bool, as_json: bool, timeout: float) -> None:
     """Delete the dead letters with these SEQUENCES, without handling their messages. Later dead letters stay.
 
-    Those of a key that waited behind one are handled by a redrive alone. Without --yes they are only shown. With it the
-    services must run. One that gives no answer ends the command: what was dropped before is printed, also with --json.
-    The facts themselves stay in EVENTS and in the logs of the services that said them.
+    Those that waited behind a dropped one are handled by a redrive only. Without --yes the dead letters are only shown.
+    With --yes the services must run. One that gives no answer ends the command: what was dropped before is printed,
+    also with --json. The facts themselves stay in EVENTS and in the logs of the services that said them.
     """
     wanted = [_as_it_waits(_letter(sequence)) for sequence in dict.fromkeys(sequences)]
     told: list[dict[str, Any]] = []
@@ -139,14 +139,20 @@ def drop(sequences: tuple[int, ...], *, yes: bool, as_json: bool, timeout: float
 
 
 def _dropped(letter: DeadLetter, timeout: float) -> int:
-    """Have its service drop this dead letter; return how many of its key are left. Raises as `_ask` does."""
+    """Have the dead letter's service drop it; return how many of its key and consumer are left.
+
+    Raises as `_ask` does.
+    """
     body = {"consumer": letter.consumer, "key": letter.key, "sequence": letter.sequence}
     left: int = _ask(letter.consumer, "drop", body, timeout)["left"]
     return left
 
 
 def _after(dropped: DeadLetter, left: int) -> str:
-    """Say that it is dropped, and how many of its key are left; or the next step, if nothing else handles those."""
+    """Return the text for a dropped dead letter: how many of its key its consumer has left, or the next step.
+
+    There is a next step, a redrive, if the first of those left waited behind the dropped one.
+    """
     first = next(iter(_of_key(dropped)), None)
     if first is not None and first.sequence > dropped.sequence and waits(first):
         then = f"{first.sequence} waited behind it: just dlq redrive {first.sequence} --yes"
@@ -156,13 +162,13 @@ def _after(dropped: DeadLetter, left: int) -> str:
 
 
 def _as_it_waits(letter: DeadLetter) -> DeadLetter:
-    """Return it with the words of `as_waiting`."""
+    """Return the dead letter as `as_waiting` returns it among all of its key and consumer."""
     of_key = _of_key(letter) if waits(letter) else []
     return next((one for one in as_waiting(of_key) if one.sequence == letter.sequence), letter)
 
 
 def _of_key(letter: DeadLetter) -> list[DeadLetter]:
-    """Read the dead letters of this one's key and consumer."""
+    """Read all dead letters with this dead letter's key and consumer, in the order of DEAD."""
     found = asyncio.run(dead.all_of(os.environ))  # a key may have the wildcards of a subject
     return [one for one in found if (one.consumer, one.key) == (letter.consumer, letter.key)]
 

@@ -42,7 +42,9 @@ async def all_of(env: Mapping[str, str], consumer: str | None = None, key: str |
 
 
 async def notes(env: Mapping[str, str]) -> dict[int, RedriveNote]:
-    """Read from DEAD how often dead letters were redriven in vain, by their sequences.
+    """Read from DEAD how often dead letters were redriven in vain: sequence of a dead letter → note.
+
+    Dead letters without such a redrive have no note.
 
     Raises Unreachable, SettingsError.
     """
@@ -62,19 +64,25 @@ async def one(env: Mapping[str, str], sequence: int) -> DeadLetter | None:
 def service_request(
     services: Mapping[str, ServiceAddress], consumer: str, what: str, body: Mapping[str, Any]
 ) -> ServiceRequest | None:
-    """Return the request for `what` (redrive or drop) to the service of this consumer; None if there is no such one."""
+    """Return the request for `what` (redrive or drop) to the service of this consumer.
+
+    None: `services` has no such service.
+    """
     service = services.get(consumer.partition("-")[0])
     return None if service is None else ServiceRequest(service, "POST", f"/ops/dead-letters/{what}", body)
 
 
 def redrive_body(consumer: str, key: str, *, dry_run: bool, reason: str) -> dict[str, Any]:
-    """Return the body of a request for a redrive: the reason only where it counts, which services of before refuse."""
+    """Return the body of a request for a redrive.
+
+    The body has the reason only if that is not blank and this is no dry run: earlier versions of services refuse it.
+    """
     body = {"consumer": consumer, "key": key, "dry_run": dry_run}
     return body if dry_run or not reason.strip() else {**body, "reason": reason.strip()}
 
 
 def outcomes(request: ServiceRequest, answer: ServiceAnswer) -> RedriveOutcomes:
-    """Return what a redrive or a drop answered. Raises Unreachable if it is something else, as of another program."""
+    """Decode the answer to a redrive or a drop. Raises Unreachable if it is something else, as of another program."""
     try:
         return msgspec.convert(answer.body, RedriveOutcomes)
     except msgspec.ValidationError as error:
@@ -82,7 +90,7 @@ def outcomes(request: ServiceRequest, answer: ServiceAnswer) -> RedriveOutcomes:
 
 
 def as_json(letter: DeadLetter, note: RedriveNote | None = None) -> dict[str, Any]:
-    """Return the dead letter's fields by name, as values that JSON can have, and how it was redriven in vain.
+    """Return the dead letter's fields by name, as values that JSON can have; `redriven` has the note's, or is None.
 
     `at` is text in ISO 8601. `body` and `head` are text, in which bytes that are not UTF-8 are escaped.
     """
@@ -116,7 +124,7 @@ def table(letters: list[DeadLetter], notes: Mapping[int, RedriveNote]) -> Table:
 
 
 def how_many(letters: Sequence[DeadLetter]) -> str:
-    """Say how many these are, of how many keys and consumers: each consumer has those of a key for itself."""
+    """Return a sentence: how many dead letters these are, of how many keys and of how many consumers."""
     keys, consumers = {letter.key for letter in letters}, {letter.consumer for letter in letters}
     told = f"{count_of(len(letters), 'dead letter')} of {count_of(len(keys), 'key')}"
     return f"{told} of {count_of(len(consumers), 'consumer')}; later messages of a consumer's key wait with it"
@@ -131,7 +139,10 @@ def _ago(at: datetime) -> str:
 
 
 def _foreign(letter: DeadLetter) -> str:
-    """Return why the message is none of a service's; empty if it has a service's headers, or was not kept whole."""
+    """Return why no service can have published the dead-lettered message; empty if one can, or if that is unknown.
+
+    It is unknown if the message was not kept whole. A message with the header STREAM counts as a service's.
+    """
     if letter.cut or header(letter.head, STREAM.encode()):
         return ""
     try:
@@ -142,7 +153,7 @@ def _foreign(letter: DeadLetter) -> str:
 
 
 def redriven(note: RedriveNote) -> str:
-    """Say how often a dead letter was redriven in vain, and the last time of these."""
+    """Return a text: how often a dead letter was redriven in vain; of the last time, when, why, and its error."""
     why = f", because: {note.reason}" if note.reason else ""
     times = "once" if note.times == 1 else f"{note.times} times, the last"
     return f"{times} at {shown_time(note.at)}{why}; it failed with {note.error}"

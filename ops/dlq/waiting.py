@@ -1,4 +1,4 @@
-"""What a dead letter that was not tried waits behind, now that others may have been dropped or redriven. Pure."""
+"""Says behind which dead letter another one waits now: those before it may have been dropped or redriven. Pure."""
 
 from collections.abc import Iterable
 
@@ -6,17 +6,18 @@ from infra.consuming.dead_letter import WAITS, DeadLetter
 
 
 def as_waiting(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
-    """Return these dead letters, in whose order each key's first one that is left comes first.
+    """Return these dead letters, the error of each that waits rewritten; the others as they are.
 
-    The error of one that waits names that first one. If it is that first one itself, nothing will handle it by itself,
-    and its error says so.
+    The new error names, by its sequence in DEAD, the first of them with the same consumer and key. If the one that
+    waits is that first one itself, its error says that what it waited behind is gone, and to redrive it. They must be
+    in the order of DEAD, and include all of each consumer and key.
     """
     firsts: dict[tuple[str, str], int] = {}
     return [_as_it_waits(one, firsts.setdefault((one.consumer, one.key), one.sequence)) for one in letters]
 
 
 def waits(letter: DeadLetter) -> bool:
-    """Return whether it was not tried, because of another one of its key."""
+    """Return whether the dead letter waits: its message was not tried, because an earlier one of its key had failed."""
     return not letter.attempts and letter.error.startswith(WAITS)
 
 

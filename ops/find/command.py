@@ -40,7 +40,10 @@ def criteria_of(
     by: By | None,
     uncompensated: bool = False,
 ) -> Criteria:
-    """Return what these options ask for. Raises click.UsageError if they contradict each other."""
+    """Return what these options of `orders find` ask for; `end` is `pending`, `confirmed`, `canceled` or None: any.
+
+    `by` None: `ended` if only ended orders are asked for, else `placed`. Raises click.UsageError if two contradict.
+    """
     if since is not None and until is not None and since > until:
         raise click.UsageError("--since is after --until")
     if reason is not None and end not in (None, "canceled"):
@@ -61,7 +64,8 @@ def criteria_of(
 def table(found: Sequence[FoundOrder], by: By, owed: Mapping[str, Sequence[Due]] | None = None) -> Table:
     """Return the orders as a table for a person: canceled ones are red, pending ones yellow.
 
-    `owed`: see FoundOrders; with any, a column has it.
+    `by`: which time the first column has; a pending order's is the one it was placed. `owed`: order id → what services
+    owe it; if not empty, a last column has that.
     """
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in (f"{by} (UTC)", "order", "user", "end"):
@@ -129,7 +133,10 @@ def _tell(texts: Sequence[str], what: str = "") -> None:
 
 
 def _end(found: FoundOrders, why: str) -> None:
-    """End with the exit code for what was found; `why`: nothing was. Raises Found."""
+    """End the process with the exit code for what was found; return if orders were found and all facts were readable.
+
+    `why`: why no order was found, or empty. Raises Found with it; SystemExit for damaged facts and those of newer code.
+    """
     if why:
         raise Found(why)
     if found.damaged:

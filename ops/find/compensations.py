@@ -25,7 +25,10 @@ VERSIONS: Final = 2
 
 
 class _Step(NamedTuple):
-    """A service's log, and the categories of its streams; some of them are its streams of orders."""
+    """The log of a service with a step, and the categories of its streams, those of other things than orders included.
+
+    `said`: the names of its facts that tell what it took of an order and gave back.
+    """
 
     log: ServiceLog
     said: Collection[str]
@@ -36,7 +39,7 @@ class _Step(NamedTuple):
 
 
 class StepLogs:
-    """The logs of the services whose facts tell whether an order is compensated."""
+    """The logs of order_svc and of the services with a step: their facts tell whether an order is compensated."""
 
     def __init__(self, orders: ServiceLog, steps: Sequence[_Step]) -> None:
         """Used by `step_logs` only."""
@@ -45,21 +48,21 @@ class StepLogs:
         self._parts = parts()
 
     async def not_compensated(self, canceled: Sequence[FoundOrder]) -> list[FoundOrder]:
-        """Return those of these canceled orders of which something is still taken. Raises Unreachable."""
+        """Return those of `canceled`, in their order, of which a step has not given back all. Raises Unreachable."""
         open_orders = [one for one in canceled if not _is_over(one, {REFUSED_BY.get(one.reason or "", "")})]
         facts = await self._facts([one.order_id for one in open_orders])
         kept = [one for one in open_orders if not _is_over(one, facts[one.order_id])]
         return [one for one in kept if not _is_over(one, await self._all_facts(one.order_id))]
 
     async def due(self, order_id: str) -> list[Due]:
-        """Return what services owe this order. Raises Unreachable."""
+        """Return the answers that services owe this order. Raises Unreachable."""
         found = await logged_facts(self._orders, [f"order-{order_id}"])
         for step in self._steps:
             found += await logged_facts(step.log, list(step.streams(order_id)))
         return due(causal(found), self._parts)
 
     async def _facts(self, order_ids: Sequence[str]) -> Mapping[str, Collection[str]]:
-        """Return by order the names of the facts in its own streams."""
+        """Return for each order id the names of the steps' facts (`said`) in the order's own streams."""
         found: dict[str, set[str]] = {order_id: set() for order_id in order_ids}
         for step in self._steps:
             whose = {stream: order_id for order_id in order_ids for stream in step.streams(order_id)}
@@ -70,7 +73,7 @@ class StepLogs:
         return found
 
     async def _all_facts(self, order_id: str) -> Collection[str]:
-        """Return the names of the order's facts, also of those that older code recorded in other streams."""
+        """Return the names of the steps' facts (`said`) of the order, also of those in streams that older code used."""
         return {
             record.topic
             for step in self._steps
@@ -86,7 +89,10 @@ def _is_over(order: FoundOrder, facts: Collection[str]) -> bool:
 
 @contextlib.asynccontextmanager
 async def step_logs(env: Mapping[str, str]) -> AsyncIterator[StepLogs]:
-    """Open the logs; close them at the block's end. Raises SettingsError, and Unreachable if one cannot be read."""
+    """Open the logs of order_svc and of all services with a step; close them at the block's end.
+
+    Raises SettingsError, and Unreachable if one cannot be read.
+    """
     async with contextlib.AsyncExitStack() as stack:
         orders, steps = await stack.enter_async_context(stores.log(env, "order")), []
         for service, said in SAID.items():

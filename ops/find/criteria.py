@@ -1,4 +1,4 @@
-"""What is asked for, and whether an order is it."""
+"""What a search for orders asks for, the order that facts of the log tell of, and whether that order fits."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,11 +18,11 @@ By = Literal["placed", "ended"]
 
 
 class Criteria(NamedTuple):
-    """Which orders are asked for; None: whatever it is. `since` and `until` are included.
+    """Which orders are asked for: those to which all fields apply; None: any. `since` and `until` are included.
 
-    `by`: which time of an order the two bound, and by the position of which fact the orders are sorted.
-    With `ended`, pending orders are not asked for. `uncompensated`: only canceled orders of which something is still
-    taken; `fits` leaves that to StepLogs.
+    `by`: which time of an order `since` and `until` bound, and by the position of which fact orders are sorted: of the
+    acceptance (`placed`) or of the last end (`ended`). With `ended`, pending orders are not asked for. `uncompensated`:
+    only canceled orders of which a step has not given back all; `fits` does not check that, but StepLogs.
     """
 
     user: str | None = None
@@ -37,14 +37,17 @@ class Criteria(NamedTuple):
 
     @property
     def topics(self) -> Sequence[str]:
-        """The names of the facts that are searched: by their positions orders are sorted."""
+        """The names of the facts that a search reads first; orders are sorted by the positions of these facts."""
         if self.by == "placed":
             return (ACCEPTED,)
         return [name for name, status in ENDS.items() if self.status in (None, status)]
 
     @property
     def containing(self) -> bytes:
-        """Bytes that the bodies of all these facts have: the id that is likely to be the rarest, as JSON."""
+        """Bytes that each of these facts has in its body, empty if no id is asked for.
+
+        They are one of the ids that are asked for, as JSON: the one that is likely to be the rarest.
+        """
         rarest = self.coupon or self.user or self.product
         return b"" if rarest is None else msgspec.json.encode(rarest)
 
@@ -68,10 +71,10 @@ class FoundLine(msgspec.Struct):
 
 
 class FoundOrder(msgspec.Struct):
-    """An order as the log has it now. `position`: that of the fact by which it is sorted.
+    """An order as the log has it now. `position`: in order_svc's log, of the fact by which orders are sorted.
 
-    `ended_at`: when it got its present status, None while pending. `reason`: None unless it is canceled. `amount_due`
-    is in won, None unless it is confirmed.
+    `ended_at`: when the order got its present status; None: it is pending. `reason`: None: it is not canceled.
+    `amount_due`: in won; None: it is not confirmed.
     """
 
     position: int
@@ -100,10 +103,10 @@ _body: Final = msgspec.json.Decoder(_Body)
 
 
 def found_order(record: Notification, later: Sequence[Notification]) -> FoundOrder | None:
-    """Return the order that this fact of it and its `later` facts tell of, sorted by the position of the first.
+    """Return the order that `record`, one of its facts, and all its `later` facts tell of, at the record's position.
 
-    None if the fact is an end, and a later one ended the order again. Raises ValueError, with a message for the
-    operator, if a body that it needs cannot be read.
+    Returns None if the record is an end, and a later fact ended the order again. Raises ValueError, with a message for
+    the operator, if a body that is needed cannot be read.
     """
     ends = [one for one in (record, *later) if one.topic in ENDS]
     if record.topic in ENDS and ends[-1] is not record:

@@ -1,4 +1,4 @@
-"""Asks the order list, a read model of order_svc, which orders it has of a user, or which had not ended."""
+"""Asks the order list, a read model of order_svc, for the orders of a user, or for those that it has as pending."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ CHECKPOINT: Final = "SELECT position FROM position"
 
 
 class Listed(NamedTuple):
-    """The ids of the orders that the list has, and up to which position of the log it has read.
+    """The ids of the wanted orders that the order list has, and its `checkpoint`: up to which position it has read.
 
-    It was made from the log up to there; all behind it has to be looked for in the log. `trouble`: why the list cannot
-    be read; then nothing is known from it.
+    Facts after the checkpoint have to be looked for in the log: with 0, the default, all facts. `trouble`: why the list
+    cannot be read; empty: it was read, or not needed.
     """
 
     checkpoint: int = 0
@@ -26,7 +26,10 @@ class Listed(NamedTuple):
 
 
 async def listed(env: Mapping[str, str], criteria: Criteria) -> Listed:
-    """Return what the list has of the user or of pending orders; nothing for other criteria. Raises SettingsError."""
+    """Return the orders that the list has of the user asked for, otherwise the pending ones, if these are asked for.
+
+    For other criteria return Listed(), and do not read the list. Raises SettingsError.
+    """
     if criteria.user is not None:
         query, parameters = OF_USER, [criteria.user]
     elif criteria.status == "PENDING":

@@ -14,7 +14,7 @@ from ops.progress import Watch
 
 
 async def why_nothing(env: Mapping[str, str], criteria: Criteria, found: FoundOrders, watch: Watch) -> str:
-    """Return the reason as one line. Raises SettingsError, Unreachable."""
+    """Return as one line why `found`, which has no order, has none. Raises SettingsError, Unreachable."""
     if unknown := await _unknown(env, criteria, watch):
         return unknown
     if not found.last:
@@ -33,7 +33,9 @@ async def why_nothing(env: Mapping[str, str], criteria: Criteria, found: FoundOr
 
 
 async def _unknown(env: Mapping[str, str], criteria: Criteria, watch: Watch) -> str:
-    """Say which of the ids nobody knows; empty if all are known, or if that cannot be told.
+    """Return a text that names the ids in `criteria` that their services never recorded; empty if there are none.
+
+    An id whose log cannot be read counts as known.
 
     A user without points has no account, and may have orders all the same.
     """

@@ -29,9 +29,10 @@ T = TypeVar("T")
 
 
 class Search(NamedTuple):
-    """How to search. `before`: only orders whose position is less. `limit`: that many are returned at most.
+    """How to search. `before`: only orders whose `position` is less; None: all. `limit`: return at most this many.
 
-    `whole`: search the log without the order list, and without looking for times in it.
+    `counting`: count all orders that fit, by status and reason, too. `whole`: read the whole log; use neither the order
+    list nor a search for the positions of times.
     """
 
     criteria: Criteria
@@ -42,7 +43,7 @@ class Search(NamedTuple):
 
 
 class OrderCount(NamedTuple):
-    """How many of the orders have this status and this reason; it is None unless they are canceled."""
+    """How many of the orders have this status and this reason; `reason` None: they are not canceled."""
 
     status: str
     reason: str | None
@@ -50,11 +51,11 @@ class OrderCount(NamedTuple):
 
 
 class FoundOrders(NamedTuple):
-    """What was found. `following`: `before` for the next page; None without one.
+    """What was found. `following`: the value of `before` for the next page; None: this page is the last.
 
     `counts`: of all orders that fit, on this page and on later ones; empty without `counting`. `within`: the part of
-    the log in which they could be; `last`: the log's last position. `notes`: what the reader has to know. `newer`: what
-    only newer code knows; `damaged`: facts that cannot be read.
+    the log in which they could be; `last`: the log's last position. `notes`: texts for the person who searches.
+    `newer`: texts about what only newer code knows. `damaged`: texts about facts that cannot be read.
     """
 
     orders: list[FoundOrder]
@@ -66,11 +67,11 @@ class FoundOrders(NamedTuple):
     newer: list[str]
     damaged: list[str]
     owed: Mapping[str, Sequence[Due]] = {}
-    """Order → what services owe it, for orders that are asked for as not compensated."""
+    """Order id → the answers that services owe the order; empty unless `uncompensated` is asked for."""
 
 
 async def search(env: Mapping[str, str], asked: Search, watch: Watch) -> FoundOrders:
-    """Find the orders. Raises SettingsError, Unreachable."""
+    """Find the orders that are asked for in order_svc's log, the newest first. Raises SettingsError, Unreachable."""
     criteria = asked.criteria
     async with contextlib.AsyncExitStack() as stack:
         log = await stack.enter_async_context(stores.log(env, "order"))
@@ -94,7 +95,10 @@ async def search(env: Mapping[str, str], asked: Search, watch: Watch) -> FoundOr
 
 
 class _Found:
-    """Gathers what a search finds: the newest orders, one more than the limit, and how many there are of each kind."""
+    """Gathers what a search finds: the newest orders, up to one more than the limit.
+
+    With `counting`, also how many there are of each (status, reason).
+    """
 
     def __init__(self, asked: Search, notes: list[str]) -> None:
         self._asked = asked
@@ -106,7 +110,7 @@ class _Found:
 
     @property
     def enough(self) -> bool:
-        """Whether no older order is needed."""
+        """Whether the search may stop: there are more orders than the limit, and they are not counted."""
         return len(self.newest) > self._asked.limit and not self._asked.counting
 
     def fits(self, order: FoundOrder) -> bool:
@@ -120,7 +124,7 @@ class _Found:
             self.counts[order.status, order.reason] += 1
 
     def cut(self) -> None:
-        """Forget all but the newest orders."""
+        """Keep only the newest orders, one more than the limit; the counts stay."""
         self.newest.sort(key=lambda order: -order.position)
         del self.newest[self._asked.limit + 1 :]
 
@@ -128,9 +132,10 @@ class _Found:
 async def _records(
     log: ServiceLog, criteria: Criteria, within: LogSpan, known: Listed, watch: Watch
 ) -> AsyncGenerator[tuple[Sequence[Notification], bool]]:
-    """Yield the facts that may be of orders that fit; and whether older ones alone follow.
+    """Yield (facts that may be of orders that fit, whether they come newest first), batch by batch.
 
-    First come those that the order list has not read yet, the newest first; then those of the orders that it has.
+    First come facts that the order list has not read yet, the newest first: True. Then those of the orders that the
+    list has, in any order: False.
     """
     after, until = max(within.after, known.checkpoint), within.until
     watch.begins("looking through the log", max(0, until - after))
@@ -152,9 +157,9 @@ async def _records(
 
 
 async def _judge(log: ServiceLog, steps: StepLogs | None, records: Sequence[Notification], found: _Found) -> None:
-    """Read what happened to the orders after these facts, and gather those that fit.
+    """Read the later facts of the orders of `records`, and gather the orders that fit in `found`.
 
-    `steps`: only those that are not compensated by these logs.
+    `steps`: gather only orders that are not compensated by these logs; None: compensated ones, too.
     """
     wanted = [
         (one.originator_id, version)

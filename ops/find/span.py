@@ -20,10 +20,11 @@ class LogSpan(NamedTuple):
 
 
 async def span(log: ServiceLog, last: int, since: datetime | None, until: datetime | None) -> LogSpan:
-    """Return the part of the log, up to position `last`, that has all facts said from `since` to `until`.
+    """Return the part of the log, up to position `last`, that has all facts with a time from `since` to `until`.
 
-    It may have others, too. If times and positions differ by more than DISORDER, or TRIES records in a row have no
-    readable time, it may lack some. Raises Unreachable.
+    `since` or `until` None: that side has no bound. The part may have other facts, too. It may lack some if a fact's
+    time is more than DISORDER before that of an earlier position, or if TRIES records in a row have no readable time.
+    Raises Unreachable.
     """
     first, end = 0, last
     if since is not None:
@@ -34,7 +35,10 @@ async def span(log: ServiceLog, last: int, since: datetime | None, until: dateti
 
 
 async def time_at(log: ServiceLog, position: int) -> datetime | None:
-    """Return the time of the first fact from this position on that has one, among TRIES; None if none of these has."""
+    """Return the time of the first fact from `position` on whose time can be read.
+
+    Returns None if none of the next TRIES records has one. Raises Unreachable.
+    """
     for record in await log.select_notifications(position - 1, TRIES):
         try:
             return time_of(record.state)
@@ -44,7 +48,7 @@ async def time_at(log: ServiceLog, position: int) -> datetime | None:
 
 
 async def _last_before(log: ServiceLog, last: int, time: datetime) -> int:
-    """Return a position such that the fact there was said before `time`, and the one behind it was not; 0: none."""
+    """Return a position such that the fact there has a time before `time`, and the next one has not; 0: none has."""
     low, high = 0, last
     while low < high:
         middle = (low + high + 1) // 2

@@ -236,7 +236,7 @@ def _uncompensated(flow: _Flow) -> Iterator[str]:
 
 
 def _beside(flow: _Flow, failure: str, before: set[str]) -> Iterator[tuple[str, str]]:
-    """Yield (service, fact) for each act on a branch parallel to this failure; `fact` is one that the act may say.
+    """Yield (service, fact) for each act on a branch parallel to this failure; `fact` is the first that it may say.
 
     `before`: the facts that may have led to the failure. Acts that undo are left out, and services without a
     compensation: their steps leave nothing to undo, such as an e-mail to the customer.
@@ -254,7 +254,7 @@ def _beside(flow: _Flow, failure: str, before: set[str]) -> Iterator[tuple[str, 
 
 
 def _not_withdrawn(flow: _Flow) -> Iterator[str]:
-    """Yield a finding for each service that does not take its part back after a withdrawal, but has to.
+    """Yield a finding for each service that has to take its part back after a withdrawal, but does not.
 
     Services with a compensation have to, and so have the services whose facts the withdrawing service waits for.
     """

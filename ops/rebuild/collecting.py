@@ -43,8 +43,8 @@ AT: Final = (
 class Collected(NamedTuple):
     """How many facts were collected, and how many messages were passed over because no service published them.
 
-    `newer`: how many of the facts newer code recorded; they are collected byte for byte, as all are. `first_newer`:
-    where the first of them is, and what of it this code does not know; empty: there is none.
+    `newer`: how many of the facts newer code recorded; like all facts they are collected byte for byte. `first_newer`:
+    a text, where the first of them is, and what of it this code does not know; empty: there is none.
     """
 
     facts: int
@@ -74,7 +74,7 @@ def new_store(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def journals(path: Path) -> tuple[Path, Path]:
-    """The paths of the files that SQLite keeps beside a database in WAL mode: the write-ahead log and its index."""
+    """Return the paths of the files that SQLite keeps beside the database `path`: the write-ahead log and its index."""
     return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
 
 
@@ -87,7 +87,7 @@ async def collect(
     known: KnownForeign,
     old: Path | None = None,
 ) -> Collected:
-    """Read all facts of the service from EVENTS, and store each at its position.
+    """Read all facts of the service from EVENTS, and put each into `store` at its position.
 
     Foreign messages are passed over, also the acknowledged ones that are `known`. If two messages contradict each
     other, that one is foreign which the store in the file `old` does not have, if that store can be read. `told` is
@@ -129,10 +129,10 @@ def _record(message: Read, known: KnownForeign) -> Notification | None:
 
 
 def _is_foreign(store: sqlite3.Connection, old: Path | None, message: Read, record: Notification) -> bool:
-    """Compare a message with the new store, which may have another record in its place, from an earlier message.
+    """Compare a message's record with the new store, which may have another record in its place.
 
-    Then only one of the two can be the service's: the one that the old store has. The new store gets that one. Returns
-    whether there was a foreign one. Raises Found if the old store does not tell which one that is.
+    Then one of the two is foreign: the one that the old store does not have. The new store keeps or gets the other one.
+    Returns whether there was a foreign one. Raises Found if the old store does not tell which one that is.
     """
     place = (record.position, record.originator_id, record.originator_version)
     others = [row for row in store.execute(AT.format("stored_events"), place) if row != tuple(record)]
@@ -154,7 +154,10 @@ def _is_foreign(store: sqlite3.Connection, old: Path | None, message: Read, reco
 
 
 def _kept(store: sqlite3.Connection, old: Path | None, place: tuple[int, str, int]) -> list[tuple[object, ...]]:
-    """Return the old store's records in this place; none if there is no old store, or it cannot be read."""
+    """Return the old store's records at this position, or of this stream and version.
+
+    The list is empty if there is no old store, or if it cannot be read.
+    """
     if old is None or not old.exists():
         return []
     try:

@@ -22,7 +22,7 @@ class NoSuchView(Unusable):
 
 
 class ReadModelState(msgspec.Struct):
-    """What a service says of one of its read models: how many facts it has yet to read, and what is wrong.
+    """What a service says of one of its read models: `behind`, how many facts it has yet to read, and what is wrong.
 
     `behind` is null if it is unknown; then `trouble` says why.
     """
@@ -42,9 +42,10 @@ def states(service: ServiceAddress, timeout_s: float = TIMEOUT_S) -> list[ReadMo
 
 
 def find(name: str, asked: Mapping[str, ServiceAddress], timeout_s: float = TIMEOUT_S) -> ServiceAddress:
-    """Ask these services for the read model of this name, and return the one that keeps it.
+    """Ask these services for the read model of this name, and return the service that has it.
 
-    One that is away does not matter if another keeps it. Raises NoSuchView, Unreachable.
+    A service that does not answer does not matter if another one has it. Raises NoSuchView if all answer and none has
+    it; Unreachable if one does not answer and no other one has it.
     """
     kept: dict[str, list[str]] = {}
     away: list[Unreachable] = []
@@ -69,7 +70,8 @@ def find(name: str, asked: Mapping[str, ServiceAddress], timeout_s: float = TIME
 def rebuild(name: str, service: ServiceAddress, console: Console, timeout_s: float = TIMEOUT_S) -> int:
     """Have the service drop and rebuild the read model, show the progress, and wait until it has caught up.
 
-    Returns the most facts that it was seen to be behind. Raises Unreachable, also after PATIENCE_S without progress.
+    Returns the most facts that the read model was seen to be behind. Raises Unreachable, also after PATIENCE_S seconds
+    without progress.
     """
     ask(ServiceRequest(service, "POST", f"/ops/views/{quote(name, safe='')}/rebuild"), timeout_s=timeout_s)
     columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn("facts"), TimeRemainingColumn())

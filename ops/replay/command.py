@@ -117,7 +117,10 @@ def command(
 
 
 def _warn(target: Target, *, fresh_ids: bool) -> None:
-    """Say what messages do that services hear."""
+    """Warn on standard error that all consumers of the target get the messages.
+
+    With fresh ids, warn also that the messages are foreign and stay for good.
+    """
     print_out(f"aloud: every consumer of {target.where} gets these messages", error=True)
     if fresh_ids:
         print_out(
@@ -170,7 +173,7 @@ def _target(url: str, stream: str | None, prefix: str | None, *, aloud: bool, fr
 
 
 class _Lines(NamedTuple):
-    """The lines to replay, and whether their sequences rise, as those of one output of this command do."""
+    """The lines to replay, and whether their sequences rise from line to line, as in one output of this command."""
 
     file: IO[bytes]
     rise: bool

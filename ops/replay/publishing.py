@@ -1,4 +1,4 @@
-"""Pipelined publishing: the broker acknowledges each message; at most a window of messages waits for that."""
+"""Pipelined publishing: the broker acknowledges each message; at most WINDOW messages wait for that at a time."""
 
 import asyncio
 import contextlib
@@ -31,9 +31,9 @@ _ack: Final = msgspec.json.Decoder(_Ack)
 class Publisher:
     """Publishes messages into one stream and counts their acknowledgements. Acknowledged messages are stored.
 
-    After a refusal `send`, `rest` and `finish` raise Unreachable. If acknowledgements stop, `finish` raises it after
-    ACK_TIMEOUT_S, and so does `send` while the window is full; nothing else notices that. After either it cannot be
-    used further.
+    After a refusal `send`, `rest` and `finish` raise Unreachable. If acknowledgements stop, `finish` raises Unreachable
+    after ACK_TIMEOUT_S seconds, and so does `send` while WINDOW messages wait; nothing else notices that. After either
+    the Publisher cannot be used further.
     """
 
     def __init__(self, nc: BrokerClient, stream: str, ping_interval_s: float = PING_INTERVAL_S) -> None:
@@ -60,7 +60,7 @@ class Publisher:
         await self._nc.listen(f"{self._inbox}.*", self._on_ack)
 
     async def send(self, sequence: int, subject: str, body: bytes, head: str) -> None:
-        """Publish a message, without waiting for its acknowledgement; wait first while the window is full.
+        """Publish a message, without waiting for its acknowledgement; wait first while WINDOW messages wait for theirs.
 
         `sequence`: the message's in the source. `head`: its headers as NATS sends them. Raises Unreachable, also about
         an earlier message; the client's errors.
@@ -75,13 +75,16 @@ class Publisher:
     async def finish(self) -> None:
         """Wait until every message is acknowledged.
 
-        Raises Unreachable if a message was refused, or if no answer comes for ACK_TIMEOUT_S.
+        Raises Unreachable if a message was refused, or if no answer comes for ACK_TIMEOUT_S seconds.
         """
         while self._waiting:
             await self._wait()
 
     async def drain(self) -> None:
-        """Wait at most `DRAIN_TIMEOUT_S` for the missing acknowledgements: those that come are counted."""
+        """Wait at most DRAIN_TIMEOUT_S seconds for the missing acknowledgements: those that come are counted.
+
+        It raises no Unreachable.
+        """
         with contextlib.suppress(TimeoutError, Unreachable):
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 await self.finish()
@@ -89,8 +92,8 @@ class Publisher:
     async def rest(self, seconds: float) -> None:
         """Sleep this many seconds between two messages.
 
-        It looks at the connection at the beginning of each ping interval. A loss that it sees, or a refusal, raises
-        Unreachable before the next message.
+        It checks the connection at the beginning of each ping interval. Raises Unreachable if the connection is lost
+        then, or if a message was refused.
         """
         while seconds > 0 and self._error is None:
             if not self._nc.is_connected:

@@ -56,8 +56,8 @@ class Selection(NamedTuple):
 class Replayed(Struct):
     """Counts the replayed messages. `first`, `last`: the source's sequences of the first and last one (null: none).
 
-    `newer`: how many of them are of newer code; they are replayed byte for byte, as all are. `first_newer`: where the
-    first of these is, and what of it this code does not know; empty: there is none.
+    `newer`: how many of them are of newer code; like all messages they are replayed byte for byte. `first_newer`: a
+    text, where the first of these is, and what of it this code does not know; empty: there is none.
     """
 
     messages: int = 0
@@ -118,7 +118,7 @@ async def from_lines(lines: Iterable[bytes], selection: Selection) -> AsyncGener
 
 
 async def begun(messages: AsyncGenerator[ReplayedMessage]) -> AsyncGenerator[ReplayedMessage] | None:
-    """Read the first message. Returns a generator of all messages, that one included; None: there are none.
+    """Read the first message. Return a generator of all messages, the first one included; None: there are none.
 
     Raises the errors of `messages`.
     """

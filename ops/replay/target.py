@@ -54,7 +54,7 @@ class TargetPublisher:
 
     def __init__(self, target: Target, publisher: Publisher) -> None:
         self.target = target
-        """Aloud, its stream is the generation that takes what is published."""
+        """The target. If it is aloud, its `stream` is the name of the generation that takes what is published."""
         self._begin = begin_of(number_of(target.stream) or 0)
         self._publisher = publisher
         self._run = secrets.token_hex(8)
@@ -80,7 +80,9 @@ def _is_servers(header: str) -> bool:
 
 @contextlib.asynccontextmanager
 async def opened(env: Mapping[str, str], target: Target) -> AsyncIterator[tuple[TargetPublisher, Publisher]]:
-    """Connect to the target's broker, make the stream if it is missing, and yield what publishes into it.
+    """Connect to the target's broker, make the stream if it is missing, and yield two publishers into it.
+
+    The TargetPublisher prepares messages, and sends them by the Publisher, which waits for acknowledgements.
 
     Raises Unreachable, also for the client's errors in the block, and SettingsError if `check` does or a muted target's
     stream does not take the prefix.

@@ -23,9 +23,10 @@ from ops.reading import archived_before, kept_generations, stream
 
 
 class GenerationRow(Struct):
-    """One generation. `unread`: messages that its durable consumers have not acknowledged, over all of them.
+    """One generation. `unread`: messages that a durable consumer has not acknowledged, summed over all its consumers.
 
-    `archived`: it is in the archive, whose files have so many `bytes`.
+    `made_at` None: the broker does not say it. `archived`: it is read from the archive, and `bytes` is the size of its
+    files there; otherwise of its stream.
     """
 
     stream: str
@@ -76,7 +77,7 @@ def keeper() -> None:
     """Keep the generations until SIGTERM or Ctrl-C: make the next one when it is time, seal those before.
 
     EVENTS_ROLL_MESSAGES, EVENTS_ROLL_BYTES, EVENTS_ROLL_AGE_S and half of EVENTS_MAX_BYTES say when. `just up`
-    starts one. Two do no harm.
+    starts one. Two keepers at once do no harm.
     """
     keeper_process.run(os.environ)
 

@@ -71,9 +71,10 @@ def said(facts: Sequence[Fact]) -> list[DecidedFact]:
 
 
 def as_recorded(records: Sequence[Notification], now: Sequence[DecidedFact]) -> Sequence[DecidedFact]:
-    """Return these facts as older code would have recorded them, if that recorded the decision; else as they are.
+    """Return the facts `now` as older code would have recorded them, if older code recorded `records`; else unchanged.
 
-    Older code did if an answer is among the records of a stream that has no answers today.
+    Older code did if one of the records is an answer in a stream that has no answers today. It recorded answers in
+    `earlier_stream`, and no `implied` facts.
     """
     moved = {one.earlier_stream for one in now if one.earlier_stream != one.stream}
     if not any(record.originator_id in moved and not FACTS[record.topic].implied for record in records):
@@ -82,7 +83,7 @@ def as_recorded(records: Sequence[Notification], now: Sequence[DecidedFact]) -> 
 
 
 def same(records: Sequence[Notification], now: Sequence[DecidedFact]) -> bool:
-    """Whether these facts, recorded, would be these records: as many, in this order, same streams and bodies."""
+    """Whether the facts `now`, recorded, would equal `records`: as many, in this order, same streams and bodies."""
     return len(records) == len(now) and all(
         one.body == record.state and one.stream == record.originator_id
         for record, one in zip(records, now, strict=True)

@@ -17,9 +17,9 @@ class RecordedHistory(Protocol):
 
     @property
     def ends(self) -> Mapping[str, int]:
-        """Map each service to the end of its log for `said`: a position, inclusive; 0 if the log is empty.
+        """Map each service to the position up to which (inclusive) `said` reads its log; 0 if the log is empty.
 
-        What other services recorded because of facts up to there should be in this history, too.
+        What other services recorded because of facts up to that position should be in this history, too.
         """
 
     def log(self, service: str) -> AsyncGenerator[Sequence[Notification]]:
@@ -66,18 +66,18 @@ class HistoryInMemory:
 
 
 class BadHistory(Unusable):
-    """The lines are not a history as `orders replay` prints it. The message names the line.
+    """The lines are not a history as `orders replay` prints it. The text of the error names the line.
 
-    That line is no message of EVENTS, or has another record than an earlier line for the same position of a log. Or the
-    file has no fact.
+    That line is no message of EVENTS, or has another record than an earlier line for the same position of a log; or no
+    line has a fact.
     """
 
 
 def read(lines: Iterable[bytes]) -> HistoryInMemory:
     """Read the history in these lines: each service's log in the order of positions, without repeats.
 
-    All of it is in memory. Foreign messages are passed over. Raises BadHistory. A missing fact raises nothing: the
-    judge may find it.
+    All of it is in memory. Foreign messages are passed over, and counted in `foreign`. Raises BadHistory. A fact that
+    is missing raises nothing: the judge may find that.
     """
     logs: dict[str, dict[int, Notification]] = {}
     foreign = 0

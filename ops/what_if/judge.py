@@ -38,9 +38,9 @@ class DecisionCounts(msgspec.Struct):
 
     `decisions`: made again, or tried: `fails` and `not-heard` count. `differences`: of all kinds but `newer`. `given`:
     records without a readable cause, or caused by the service's own timer. `asked`: heard facts that were decided once
-    more over the end of the log. `open`: those of `asked` that still need an answer, newer than every answered fact.
-    `unjudged`: decisions not made again, because a stream, a record or the cause cannot be read. `newer`: records of
-    newer code, which are no difference; from there on their streams cannot be read.
+    more over the end of the log. `open`: facts of `asked` that would get an answer, and are newer than every fact that
+    the service answered. `unjudged`: decisions not made again, because a stream, a record or the cause cannot be read.
+    `newer`: records of newer code, which are no difference; from there on their streams cannot be read.
     """
 
     decisions: int = 0
@@ -75,7 +75,7 @@ _body: Final = msgspec.json.Decoder(_Body)
 class Runs:
     """Groups the records of a log by decision.
 
-    `take` yields each run once the record after it was taken; `rest` yields the last run, at the log's end.
+    `take` yields each run once it has taken the next run's first record; `rest` yields the last run, if any.
     """
 
     def __init__(self) -> None:
@@ -174,10 +174,10 @@ class Judge:
             self._differs(run, "differs", name, now)
 
     def ask_again(self, record: Notification) -> None:
-        """Decide once more a fact that the service hears, over the end of the log; a new fact is a difference.
+        """Decide once more a fact that the service hears, over the states at the log's end; report any new fact.
 
-        Nothing may follow: the service has answered the fact already, or had nothing to say. A fact newer than every
-        answered one may still be unheard: what follows from it is counted as open.
+        No new fact may follow: the service has answered the heard fact already, or had nothing to say. A heard fact
+        newer than every answered one may still be undelivered: it is counted as open, and not reported.
         """
         try:
             fact = decode(record.state)
@@ -201,8 +201,8 @@ class Judge:
     def _decide(self, fact: Fact, at: datetime, its_id: str) -> list[DecidedFact] | None:
         """Make a command of the fact and decide it at the instant `at`; return the new facts, and fold nothing.
 
-        None: a stream of the command is broken, or one in which older code would have recorded the answer. Raises what
-        the working tree's code raises.
+        Returns None if the state of a stream is unknown (see `_broken`): of the command, or one in which older code
+        would have recorded the answer. Raises what the working tree's code raises.
         """
         command = self._code.reactions[type(fact)](fact, at, its_id)
         streams = command.streams

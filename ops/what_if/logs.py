@@ -72,8 +72,8 @@ class StoredHistory:
 async def opened(env: Mapping[str, str], owners: Mapping[str, str], clock: Clock = now) -> AsyncIterator[StoredHistory]:
     """Open the logs of all services below DATA_DIR, and close them at the block's end.
 
-    If the newest fact is younger than SETTLE_S, first wait, so that services can still answer it. `owners`: see
-    StoredHistory. Raises Unreachable, SettingsError.
+    If the newest fact is younger than SETTLE_S seconds, first wait until it is not: services can still answer it then.
+    `owners`: category of streams → the service that keeps these streams. Raises Unreachable, SettingsError.
     """
     async with contextlib.AsyncExitStack() as stack:
         logs = {name: await stack.enter_async_context(stores.log(env, name)) for name in service_names()}

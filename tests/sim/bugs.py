@@ -94,6 +94,7 @@ BUGS: Final = (
             ),
         ),
         decision=6,
+        near=105,
     ),
     Bug(
         "publishes what decide returned, not the log",
@@ -170,6 +171,7 @@ BUGS: Final = (
             ),
         ),
         decision=28,
+        near=97,
         faults=("poison", "kill", "cut"),
     ),
     Bug(
@@ -500,6 +502,7 @@ BUGS: Final = (
             ),
         ),
         decision=37,
+        near=135,
         faults=("hole",),
     ),
     # Of the archive ---------------------------------------------------------------------------------------------------

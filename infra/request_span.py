@@ -53,8 +53,8 @@ class RequestSpan:
     def is_about(self, key: str, *, apart: bool) -> None:
         """Set `key`, `span` and `parent`.
 
-        The span is in the caller's trace. Without a caller it is in the trace of the key (an order's id), or with
-        `apart` in a new one.
+        The span is in the caller's trace. Without a caller it is in the trace of the key, or with `apart` in a new
+        one.
         """
         self.key = key
         number = random.getrandbits(64) or 1

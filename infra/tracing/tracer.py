@@ -73,7 +73,7 @@ class Tracer:
     def recorded(self, work: Commands, outcomes: Sequence[Outcome], records: Sequence[Record]) -> None:
         """Make the spans of a recorded batch; none of work that failed or has no new facts.
 
-        `outcomes`: the facts or the error of each piece of `work`. `records`: those of all facts, in the same order.
+        `outcomes`: the facts or the error of each piece of `work`. `records`: those of all these facts.
         """
         first = 0
         for (_, source), outcome in zip(work, outcomes, strict=True):

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import random
 import socket
 import sys
@@ -11,8 +12,8 @@ from typing import Any, Final
 RESERVED: Final = 64 if sys.platform == "linux" else 0
 """How many ports a process reserves: the newest that it has found. Elsewhere their servers would be refused."""
 
-_reserved: Final[deque[socket.socket]] = deque()
-"""They are bound, and do not listen."""
+_reserved: Final[deque[int]] = deque()
+"""The descriptors of their sockets, which are bound and do not listen. They close with the process."""
 
 
 def is_free(port: int) -> bool:
@@ -67,7 +68,7 @@ def free_ports(count: int) -> list[int]:
             candidate.close()
         else:
             found.append(port)
-            _reserved.append(candidate)
+            _reserved.append(candidate.detach())
     while len(_reserved) > RESERVED:
-        _reserved.popleft().close()
+        os.close(_reserved.popleft())
     return found

@@ -277,4 +277,4 @@ def _earlier(options: Options) -> AuditReport | None:
 
 
 def _last_common(one: Mapping[int, str], other: Mapping[int, str]) -> int:
-    return max(position for position, digest in one.items() if other.get(position) == digest)
+    return max((position for position, digest in one.items() if other.get(position) == digest), default=0)

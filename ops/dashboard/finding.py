@@ -125,8 +125,9 @@ class Finder:
         if found is None:
             return f"no fact {its_id} in the log of a service"
         about = f", of order {found.order_id}" if found.order_id else ""
+        when = "not readable by this code" if found.at is None else shown_time(found.at)
         return Hit(
-            f"fact {its_id}, {found.name}, {shown_time(found.at)}, in the log of {found.service}_svc{about}",
+            f"fact {its_id}, {found.name}, {when}, in the log of {found.service}_svc{about}",
             f"/orders/{found.order_id}" if is_id(found.order_id) else "",
             state_command(stream, found.position),
             whole=False,

@@ -17,7 +17,7 @@ from infra.http.operators.dead_letters import RedriveOutcomes
 from infra.timestamps import now
 from ops.client import GOOD, ServiceAddress, problem, send_with
 from ops.dashboard.dead_letter_groups import DeadLetterKey
-from ops.dlq.dead_letters import TIMEOUT_S, outcomes, redrive_body, service_request
+from ops.dlq.dead_letters import TIMEOUT_S, outcomes, redrive_body, service_of, service_request
 from ops.errors import Unreachable
 
 logger = structlog.get_logger()
@@ -54,19 +54,20 @@ class Redriver:
     async def preview(self, keys: Sequence[DeadLetterKey]) -> list[KeyOutcome]:
         """Return what a redrive would do with each key, in the order of `keys`; nothing is changed.
 
-        Up to AT_ONCE (8) keys are asked for at the same time. Once a service gave no usable answer for a consumer, the
-        consumer's other keys are not asked for: they are `unknown`.
+        Up to AT_ONCE (8) keys are asked for at the same time. Once a service gave no usable answer, the keys of its
+        consumers that were not asked for yet are not: they are `unknown`.
         """
         gate = asyncio.Semaphore(AT_ONCE)
         away: dict[str, str] = {}
 
         async def one(key: DeadLetterKey) -> KeyOutcome:
             async with gate:
-                if key.consumer in away:
-                    return KeyOutcome(key, "unknown", why=f"not asked: {away[key.consumer]}")
+                service = service_of(key.consumer)
+                if service in away:
+                    return KeyOutcome(key, "unknown", why=f"not asked: {away[service]}")
                 outcome = await self.ask(key, dry_run=True)
                 if outcome.state == "unknown":
-                    away[key.consumer] = outcome.why
+                    away[service] = outcome.why
                 return outcome
 
         return list(await asyncio.gather(*map(one, keys)))

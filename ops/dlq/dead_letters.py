@@ -61,6 +61,11 @@ async def one(env: Mapping[str, str], sequence: int) -> DeadLetter | None:
     return None
 
 
+def service_of(consumer: str) -> str:
+    """Return the service (without `_svc`) whose consumer this is."""
+    return consumer.partition("-")[0]
+
+
 def service_request(
     services: Mapping[str, ServiceAddress], consumer: str, what: str, body: Mapping[str, Any]
 ) -> ServiceRequest | None:
@@ -68,7 +73,7 @@ def service_request(
 
     None: `services` has no such service.
     """
-    service = services.get(consumer.partition("-")[0])
+    service = services.get(service_of(consumer))
     return None if service is None else ServiceRequest(service, "POST", f"/ops/dead-letters/{what}", body)
 
 

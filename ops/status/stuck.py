@@ -19,7 +19,8 @@ from order_svc.waits import PublishedAt, waits_for
 
 MOST: Final = 3
 PENDING: Final = f"/ops/orders?status=PENDING&limit={MOST}"
-UNCOMPENSATED: Final = f"/ops/orders?compensated=no&limit={MOST}"
+UNCOMPENSATED: Final = "/ops/orders?compensated=no&limit=100"
+"""They come by when they were placed; who waits longest was canceled first."""
 
 
 class StuckOrder(NamedTuple):
@@ -68,10 +69,10 @@ T = TypeVar("T")
 
 
 async def stuck(http: httpx.AsyncClient, order: ServiceAddress, seen: Figures, timeout_s: float) -> Stuck:
-    """Ask order_svc for up to MOST (3) pending orders and 3 canceled ones not compensated: those placed first.
+    """Ask order_svc for up to MOST (3) pending orders and 3 canceled ones not compensated: those that wait longest.
 
-    Each kind is asked for only if its oldest is late, by `seen`. Raises nothing if order_svc does not answer within
-    `timeout_s` seconds: then `trouble` says so.
+    Of more than 100 canceled ones, the 100 placed first are looked at. Each kind is asked for only if its oldest is
+    late, by `seen`. Raises nothing if order_svc does not answer within `timeout_s` seconds: then `trouble` says so.
     """
     paths = [
         *([PENDING] if seen.oldest_pending_s > LATE_S else []),
@@ -81,7 +82,7 @@ async def stuck(http: httpx.AsyncClient, order: ServiceAddress, seen: Figures, t
         return Stuck()
     try:
         lists = await asyncio.gather(*(_rows(http, order, path, timeout_s) for path in paths))
-        rows = [row for listed in lists for row in listed]
+        rows = [row for listed in lists for row in sorted(listed, key=_waits_since)[:MOST]]
         return Stuck(await asyncio.gather(*(_order(http, order, row, timeout_s) for row in rows)))
     except Unreachable as error:
         return Stuck(trouble=str(error))
@@ -89,6 +90,10 @@ async def stuck(http: httpx.AsyncClient, order: ServiceAddress, seen: Figures, t
 
 async def _rows(http: httpx.AsyncClient, order: ServiceAddress, path: str, timeout_s: float) -> list[_Row]:
     return (await _asked(http, ServiceRequest(order, "GET", path), timeout_s, _Page)).orders
+
+
+def _waits_since(row: _Row) -> datetime:
+    return row.ended_at or row.placed_at
 
 
 async def _order(http: httpx.AsyncClient, order: ServiceAddress, row: _Row, timeout_s: float) -> StuckOrder:
@@ -100,7 +105,7 @@ async def _order(http: httpx.AsyncClient, order: ServiceAddress, row: _Row, time
         words = pending_words({step.fact: PublishedAt(n, step.at) for n, step in enumerate(history.steps, 1)})
     else:
         words = canceled_words(history.reason or "", [step.fact for step in history.steps])
-    return StuckOrder(row.order_id, row.status, row.ended_at or row.placed_at, words)
+    return StuckOrder(row.order_id, row.status, _waits_since(row), words)
 
 
 async def _asked(http: httpx.AsyncClient, request: ServiceRequest, timeout_s: float, kind: type[T]) -> T:

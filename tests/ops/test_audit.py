@@ -183,6 +183,21 @@ async def test_a_report_kept_elsewhere_is_enough_to_find_it(
     assert {where.partition(" ")[0] for invariant, where, _ in report["findings"] if invariant == 0} == {"coupon"}
 
 
+async def test_a_report_that_shares_nothing_with_the_log_is_a_finding(left: Shop, tmp_path: Path) -> None:
+    await left.start_nats()
+    assert (await audited(left, *ALONE))[0] == 0
+    kept = json.loads((left.folder / "audit" / "report.json").read_text())
+    kept["logs"]["point"] |= {"sha256": "00", "links": {}}
+    (tmp_path / "kept.json").write_text(json.dumps(kept))
+
+    code, report = await audited(left, *ALONE, "--against", str(tmp_path / "kept.json"))
+
+    assert code == 1
+    ((_, where, said),) = report["findings"]
+    assert where.startswith("point log, up to position ")
+    assert said.endswith("the same up to 0")
+
+
 async def test_what_is_found_is_found_again_until_it_is_mended(left: Shop) -> None:
     await left.start_nats()
     assert (await audited(left, *ALONE))[0] == 0

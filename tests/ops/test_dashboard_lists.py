@@ -1,6 +1,8 @@
 """The lists of orders and the find box: filters are in the address alone, and what is not found is said with why."""
 
+import contextlib
 import re
+import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from html import unescape
@@ -372,6 +374,10 @@ async def test_a_fact_of_an_account_a_product_or_a_coupon_is_found_in_its_servic
     assert "no fact account-ann@9 in the log of a service" in await board.text("/find?q=account-ann@9")
     assert "no fact nothing-ann@1 in the log of a service" in await board.text("/find?q=nothing-ann@1")
     assert "no fact account-@1 in the log" in await board.text("/find?q=account-@1")
+    with contextlib.closing(sqlite3.connect(shop.folder / "point" / "events.sqlite")) as log, log:
+        log.execute("UPDATE stored_events SET state = CAST('{' AS BLOB) WHERE originator_id = 'account-ann'")
+    unreadable = await board.text("/find?q=account-ann@2")
+    assert "fact account-ann@2, point.debited, not readable by this code, in the log of point_svc" in unreadable
 
 
 async def test_what_cannot_be_asked_is_named_beside_what_is_found(board: Board) -> None:

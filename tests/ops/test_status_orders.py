@@ -80,8 +80,9 @@ def test_a_canceled_order_waits_for_the_services_that_have_not_given_back() -> N
 ROW = {"order_id": "o1", "user_id": "u1", "placed_at": "2026-01-31T11:59:00Z"}
 LISTS: dict[str, Any] = {
     "/ops/orders?status=PENDING&limit=3": [{**ROW, "status": "PENDING", "ended_at": None}],
-    "/ops/orders?compensated=no&limit=3": [
-        {**ROW, "order_id": "o2", "status": "CANCELED", "ended_at": "2026-01-31T11:59:30Z"}
+    "/ops/orders?compensated=no&limit=100": [
+        {**ROW, "order_id": f"o{n}", "status": "CANCELED", "ended_at": f"2026-01-31T11:59:{seconds}Z"}
+        for n, seconds in ((5, 50), (3, 40), (4, 45), (2, 30))
     ],
 }
 
@@ -92,7 +93,7 @@ def order_svc(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"orders": LISTS[path], "next": None})
     assert request.headers["x-user-id"] == "u1"
     steps = [{"fact": "order.created.pending", "service": "order", "at": "2026-01-31T11:59:00Z"}]
-    reason = {"/orders/o1": None, "/orders/o2": "deadline-exceeded"}[path]
+    reason = None if path == "/orders/o1" else "deadline-exceeded"
     return httpx.Response(200, json={"reason": reason, "steps": steps, "unavailable": None})
 
 
@@ -103,6 +104,8 @@ async def test_those_that_wait_longest_are_named_with_what_they_wait_for() -> No
     assert [(one.order_id, one.status, one.since) for one in found.orders] == [
         ("o1", "PENDING", NOON - timedelta(minutes=1)),
         ("o2", "CANCELED", NOON - timedelta(seconds=30)),
+        ("o3", "CANCELED", NOON - timedelta(seconds=20)),
+        ("o4", "CANCELED", NOON - timedelta(seconds=15)),
     ]
     lines = stuck_lines(found, NOON)
     assert lines[1:3] == [
@@ -139,7 +142,7 @@ async def test_without_the_broker_what_it_waits_for_is_not_known() -> None:
         return order_svc(request)
 
     async with answering(answer) as http:
-        (first, _) = (await stuck(http, ORDER, seen_now(LATE), 2)).orders
+        (first, *_) = (await stuck(http, ORDER, seen_now(LATE), 2)).orders
 
     assert first == StuckOrder("o1", "PENDING", NOON - timedelta(minutes=1), "not known: no broker")
 

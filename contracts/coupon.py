@@ -59,7 +59,7 @@ class CouponHeld(CouponMoved, frozen=True, kw_only=True, tag="coupon.held"):
 
 
 class CouponReturned(CouponMoved, frozen=True, kw_only=True, tag="coupon.returned"):
-    """The order no longer uses the coupon: its customer may use it for another one, placed before it expires."""
+    """The order no longer uses the coupon: another order of its customer may, if placed before the coupon expires."""
 
 
 class CouponFact(SagaFact, frozen=True, kw_only=True):

@@ -88,9 +88,9 @@ def origin(published_on: str, message_id: str, raw_headers: bytes, body: bytes) 
     """Return where the fact in a message of EVENTS is recorded, by the message's headers.
 
     `published_on` is its subject and `message_id` its Nats-Msg-Id; empty if it has none. Raises ForeignMessage if a
-    header of a service's fact is missing, or headers, subject and body do not fit together. The body is not decoded as
-    a fact: only its `type`, and the key if this code knows the type, have to fit the subject. Whether the log really
-    has this fact is not known here.
+    header of a service's fact is missing or malformed, or headers, subject and body do not fit together. The body
+    is not decoded as a fact: only its `type`, and the key if this code knows the type, have to fit the subject. Whether
+    the log really has this fact is not known here.
     """
     return _origin(published_on, message_id, raw_headers, body, replayed=False)
 

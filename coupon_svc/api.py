@@ -34,7 +34,10 @@ class IssueCoupon(Struct, frozen=True, forbid_unknown_fields=True):
 
 @example(coupon_id="c1", user_id="u1", discount=3_000, expires_at=datetime(2099, 12, 31, tzinfo=UTC), order_id=None)
 class CouponView(Struct):
-    """A coupon as it is now. `order_id`: the order that uses it, null if none. It takes off up to `discount` won."""
+    """A coupon as it is now. `order_id`: the order that uses the coupon, null if none.
+
+    `discount`: the most that the coupon takes off, in won.
+    """
 
     coupon_id: str
     user_id: str

@@ -5,7 +5,7 @@ Of infra, a room imports only itself and what is listed before it; `tests/infra/
     (no room)     addresses, aio, archive_settings, broker_url, bucket_url, code_hash, counts, files, line_output,
                   listening, metrics, printable, redaction, request_span, settings, signals, sqlite_uri, start,
                   timestamps, tuning, usage: the base of every room
-    archive       closed generations of the stream as files
+    archive       sealed generations of the stream as files
     store         one service's log: records, the interface EventStore, SQLite
     core          commands become records: decider, state cache, unit of work, the one writer; no broker, no HTTP
     broker        the connection to NATS, the stream EVENTS and its consumers, the relay

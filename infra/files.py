@@ -65,8 +65,9 @@ def make_folder(path: Path) -> None:
 def make_private_folder(path: Path) -> None:
     """Make the folder and its parents if they are missing, durably, and keep all but its owner out of the folder.
 
-    An existing folder that others may use gets the mode 0700. Only the current folder, and those that it is in, stay as
-    they are: they hold more than data. Raises OSError if a folder cannot be made or changed.
+    If `path` exists and others may use it, it gets the mode 0700; existing parents stay as they are. If the current
+    folder is `path` or below it, `path` stays as it is, too: it holds more than data. Raises OSError if a folder cannot
+    be made or changed.
     """
     make_folder(path)
     here = Path.cwd()

@@ -131,8 +131,9 @@ class LineOutput:
 def writing_to(stream: TextIO) -> Callable[[bytes], int]:
     """Return a function that writes bytes to the stream's descriptor and returns how many, as `os.write` does.
 
-    A stream without a descriptor is written to itself. With a descriptor, the stream's own buffer is not used, so a
-    failed write loses only the line that it was to write. That function raises OSError if it fails.
+    For a stream without a descriptor, that function calls the stream's own `write` and `flush`. With a descriptor, the
+    stream's own buffer is not used, so a failed write loses only the line that it was to write. That function raises
+    OSError if it fails.
     """
     try:
         number = stream.fileno()

@@ -137,7 +137,7 @@ def read(
     names: Mapping[str, str] | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> Variables:
-    """Read each field of `cls` from the variable of its name in capitals, or from `names[field]`.
+    """Read each field of `cls` from the variable of its name in capitals; those in `names` from `names[field]` instead.
 
     An unset, empty or blank variable gives `defaults[field]`, or else the default of the class. Raises SettingsError if
     a value is invalid.

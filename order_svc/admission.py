@@ -120,8 +120,8 @@ class AdmissionControl:
     def rejection(self, order_id: str, waiting: int) -> str | None:
         """Return why this order is rejected, or None to admit it. The order counts as in flight only after `recorded`.
 
-        `waiting`: commands in the writer's queue, each of which may be a new order. An order that is already in flight
-        is always admitted, so that a client can repeat its request.
+        `waiting`: how many requests and deliveries are in the writer's queue; each counts as an order. An order that is
+        already in flight is always admitted, so that a client can repeat its request.
         """
         if order_id in self._in_flight:
             return None

@@ -15,10 +15,11 @@ def compensated(reason: Reason, facts: Collection[str], steps: Steps = STEPS) ->
 def open_steps(reason: Reason, facts: Collection[str], steps: Steps = STEPS) -> list[Step]:
     """Return the steps of an order canceled for this reason that have yet to be undone or fenced.
 
-    `facts`: the names of the order's known facts. After a step's refusal, each awaited step that the order may have
-    reached without that step must be undone or fenced; as long as no refusal is among `facts`, all awaited steps are
-    open. After a withdrawal by the customer or the deadline, each awaited step must be undone or fenced, or have
-    refused. A step that follows the confirmation only counts if the order got there: otherwise it has nothing to undo.
+    `facts`: the names of the order's known facts. Awaited steps are those before the confirmation (`steps.awaited`).
+    After a step's refusal, each awaited step that the order may have reached without that step must be undone or
+    fenced; as long as no refusal is among `facts`, all awaited steps are open. After a withdrawal by the customer or
+    the deadline, each awaited step must be undone or fenced, or have refused. A step that follows the confirmation only
+    counts after a withdrawal, and if the order got there: otherwise it has nothing to undo.
     """
     refusing = next((step for step in steps.awaited if _said(step.refused, facts)), None)
     if reason not in WITHDRAWALS:
@@ -30,9 +31,9 @@ def open_steps(reason: Reason, facts: Collection[str], steps: Steps = STEPS) -> 
 
 
 def _not_behind(refusing: Step, steps: Steps) -> list[Step]:
-    """Return the awaited steps that an order may have reached although the step `refusing` refused it.
+    """Return the steps before the confirmation that an order may have reached although the step `refusing` refused it.
 
-    The others are `refusing` itself and the steps that only start after it.
+    They are all of `steps.awaited` but `refusing` itself and the steps that only start after it.
     """
     never = {refusing.done}
     for step in steps.awaited:

@@ -71,14 +71,20 @@ class Compensations:
         self._open: dict[str, Canceled] = {}
 
     def canceled(self, fact: OrderCanceled) -> None:
-        """Take an order whose cancel was just recorded. If the first step refused it, it is compensated at once."""
+        """Remember an order whose cancel was just recorded, unless MOST_OPEN orders are remembered.
+
+        An order that the first step refused counts as compensated after 0 s, and is not remembered.
+        """
         if compensated(fact.reason, {REFUSED_BY.get(fact.reason, "")}):
             self._durations.observe(0.0)  # the first step refused: nothing was taken
         elif len(self._open) < MOST_OPEN:
             self._open[fact.order_id] = Canceled(fact.reason, fact.at, fact.order.placed_at, counts=True)
 
     def found(self, earlier: Mapping[str, Canceled]) -> None:
-        """Take orders that were canceled before the start, by their ids. Most of them are compensated."""
+        """Remember orders that were canceled before the start, by their ids, unless they are remembered already.
+
+        Most of them are compensated. The others count once a look has found them uncompensated: see `Canceled.counts`.
+        """
         self._open = {**earlier, **self._open}
 
     def __len__(self) -> int:
@@ -101,11 +107,12 @@ class Compensations:
     async def look(
         self, nc: BrokerClient, streams: Sequence[str], archived: Callable[[str], Awaitable[Iterable[Fact]]]
     ) -> None:
-        """Find which of up to MOST open orders are compensated, and forget those. `streams`: the stream's generations.
+        """Find which of up to MOST remembered orders are compensated, and forget those.
 
-        `archived` returns the facts of an order, by its id, that are in the archive. It is called once for each order
-        from before the start that the stream does not show as compensated. Later orders do not need it: no generation
-        is archived before all of its orders are compensated. Raises HistoryUnavailable if a look-up fails.
+        `streams`: the stream's generations. `archived` returns the facts of an order, by its id, that the archive has.
+        It is called once for each order from before the start that the stream does not show as compensated. Later
+        orders do not need it: no generation is archived before all of its orders are compensated. Raises
+        HistoryUnavailable if a look-up fails.
         """
         order_ids = list(islice(self._open, MOST))
         for first in range(0, len(order_ids), AT_ONCE):

@@ -29,9 +29,10 @@ class ExportedLine(Struct, frozen=True, gc=False):
 
 
 class OrderRow(Row, frozen=True, kw_only=True, gc=False, tag="orders/1"):
-    """One end of one order, or the correction of a confirmation. Amounts are whole won; null: not in the fact.
+    """One end of one order, or the correction of a confirmation. Amounts are whole won; null: not known from the fact.
 
-    `reason`: null if confirmed. A correction repeats the amounts that it takes back, as positive numbers.
+    `points`: as ordered, also if none were taken. `amount_due` is computed for a cancel whose fact has total and
+    discount. `reason`: null if confirmed. A correction repeats the amounts that it takes back, as positive numbers.
 
     The fields' names are the format that the data platform stores. Fields are only added, at the end and nullable, with
     the next number in the tag; any other change makes another dataset.

@@ -45,9 +45,10 @@ class Use(UseReaction, frozen=True):
 
 
 class Restore(UseReaction, frozen=True):
-    """Take the coupon back from the order. If its Use has not come yet, make sure that the order never gets the coupon.
+    """Take the coupon back from the order. If the order's Use has not come yet, the order will never get the coupon.
 
     Does nothing if a refusal canceled the order: the refusing step is this one or an earlier one, so no coupon is used.
+    An order without a coupon gets the answer CouponRestored or CouponUseVoided, too.
     """
 
     says: ClassVar = (CouponReturned, CouponRestored, CouponUseVoided)

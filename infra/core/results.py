@@ -27,7 +27,7 @@ def refuse(source: Work, error: Exception) -> None:
 def fail(batch: Iterable[Work], error: StoreError) -> None:
     """Tell all sources of a batch that the store failed: the batch may have been recorded, or not.
 
-    For an acknowledger that ends its session, for a request's caller it is StoreUnavailable.
+    An acknowledger then ends its session; a request's caller gets StoreUnavailable.
     """
     for source in batch:
         if isinstance(source, Delivered):

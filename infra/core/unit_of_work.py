@@ -203,8 +203,8 @@ class UnitOfWork:
     def dry_run(self) -> Callable[[Command], Awaitable[Sequence[Fact]]]:
         """Return a function that decides commands one after another, each over the states the earlier ones would leave.
 
-        That function returns a command's new facts and records nothing. It raises StoreError if the store cannot be
-        read, and what Batch.decide raises.
+        That function returns a command's new facts and records nothing. It raises StoreError if the store, or
+        one of the command's streams, cannot be read, and what Batch.decide raises.
         """
         states: dict[str, StreamState] = {}
         batch = Batch(self._aggregates, states, self.max_bytes)

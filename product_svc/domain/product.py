@@ -46,7 +46,7 @@ class State(Struct):
 
     `first_stock`: pieces at registration. `added`: all pieces that came in later.
 
-    The size of the state does not grow: a Reservation keeps the answer to an order, an Addition that about added stock.
+    The size of the state does not grow: Reservations keep the answers to orders, Additions those about added stock.
     """
 
     name: str | None = None

@@ -32,7 +32,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def is_held(env: Mapping[str, str] = os.environ) -> bool:
-    """Return whether the starter of this process holds the socket on which it listens."""
+    """Return whether the starter of this process holds the socket on which this process listens: LISTENER_FD is set."""
     return bool(env.get(INHERITED))
 
 

@@ -143,8 +143,8 @@ class Progress:
     async def look(self) -> None:
         """Find which services leave in-flight orders waiting, if the oldest order is late or new ones are refused.
 
-        Otherwise, and without a connection to the broker, no service counts as one. Raises HistoryUnavailable if the
-        stream cannot be read now.
+        Otherwise, and without a connection to the broker, it finds none. Raises HistoryUnavailable if the stream cannot
+        be read now.
         """
         nc, now = self._runtime.broker.connection, self._runtime.clock()
         oldest = list(islice(self._in_flight, OLDEST))

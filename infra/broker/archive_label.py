@@ -27,8 +27,9 @@ KEY: Final = "archived"
 async def check(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo]) -> None:
     """Compare the archive with the labels on these generations, and with those of them that are archived, too.
 
-    Of an archived one, the last message's time is compared. Raises ArchiveDamaged if the manifests cannot be read, the
-    archive lacks what a label names, or has another generation of the same name; the client's errors.
+    Of an archived one that the broker still has, the last message's time is compared; damaged files of it are passed
+    over. Raises ArchiveDamaged if the manifests cannot be read, the archive lacks what a label names, or has another
+    generation of the same name; the client's errors.
     """
     place = archive.place
     for label in unknown(archive, infos):
@@ -61,7 +62,7 @@ async def check(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo])
 
 
 def unknown(archive: Archive, infos: Sequence[StreamInfo]) -> list[str]:
-    """Return the labels on these generations that name what the archive, by its last look, has not; sorted.
+    """Return the labels on these generations that name what the archive (a bucket: by the last look) has not; sorted.
 
     Raises ArchiveDamaged if the manifests cannot be read.
     """
@@ -78,8 +79,8 @@ def _stored_ns(archive: Archive, manifest: GenerationManifest, sequence: int) ->
 async def put(js: JetStreamContext, streams: Sequence[str], archive: Archive, of: GenerationManifest) -> None:
     """Label these streams, in place of the label before: the generation `of` leaves the broker next.
 
-    Raises ArchiveDamaged if the archive, by its last look, lacks `of`: no archive would fit such a label. Raises the
-    client's errors.
+    Raises ArchiveDamaged if the archive (of a bucket: by the last look) lacks `of`: no archive would fit such a label.
+    Raises the client's errors.
     """
     if not archive.digest_of(of.number):
         place = archive.place

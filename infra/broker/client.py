@@ -196,14 +196,17 @@ class BrokerClient(Client):
             await super()._process_ping()
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
-        """Write what is pending, then close and call the callbacks: the library calls none if that write fails."""
+        """Write what is pending, close, and call the callbacks if `do_cbs`, also if that write fails."""
         with contextlib.suppress(TransportClosed):
             await self._flush_pending()
         self._pending, self._pending_data_size = [], 0
         await super()._close(status, do_cbs)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        """Raise BrokerMisconfigured before anything is sent, if `needs_tls` and the server's greeting offers no TLS."""
+        """Take what the server says of itself; with `needs_tls`, use TLS although its greeting only offers it.
+
+        Raises BrokerMisconfigured, before anything is sent, if `needs_tls` and the greeting offers no TLS.
+        """
         if initial_connection and self.needs_tls:
             if not (info.get("tls_required") or info.get("tls_available")):
                 raise BrokerMisconfigured(

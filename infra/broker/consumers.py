@@ -75,7 +75,7 @@ def consumer_config(
 
 
 def session_of(info: ConsumerInfo) -> str:
-    """Return the name of the session that last made or updated the consumer; of a copy, its original. Empty if none."""
+    """Return the name of the session that last made or updated the consumer (a copy: its original); empty if none."""
     return (info.config.metadata or {}).get(SESSION, "")
 
 
@@ -120,8 +120,8 @@ async def has_heard_all(
 ) -> bool:
     """Whether this consumer of a sealed generation has acknowledged all that it hears there, as far as is known.
 
-    The generation ends at `last_sequence`. Also false if the consumer is missing, has another filter, or has
-    acknowledged more than the stream has or `acknowledged` says (None: unknown). Raises the client's errors.
+    The generation ends at `last_sequence`. False if the consumer is missing, has another filter, or has acknowledged
+    more than the stream has, or more than `acknowledged` says (None: not compared). Raises the client's errors.
     """
     try:
         info = await js.consumer_info(place.stream, place.name)
@@ -149,10 +149,10 @@ async def ensure_consumer(
     """Make or update a durable consumer, and reset it: it delivers all unacknowledged messages right away.
 
     `fact` is the name of the facts that it hears; None: every message. `last_sequence` is the stream's last one. After
-    the sequence `truncated_after` the stream may have other messages than those received: the consumer goes back there.
-    None: none was found; a consumer that has acknowledged more than the stream has goes back to the stream's end. One
-    whose filter changed begins at the stream's beginning. One that was missing begins after `begin_after`, or after
-    `last_sequence` if that is lower, whatever else is given.
+    the sequence `truncated_after` the stream may have other messages than those received: the consumer begins right
+    after that at the latest. None: no truncation was found; a consumer that has acknowledged more than the stream has
+    goes back to the stream's end. One whose filter changed begins at the stream's beginning. One that was missing
+    begins after `begin_after`, or after `last_sequence` if that is lower, whatever else is given.
 
     `acknowledged`: what this process has acknowledged; None: nothing is known yet. A consumer that is there begins
     right after that at the latest: after a power cut the broker may say that more is acknowledged. `session` is the

@@ -105,6 +105,6 @@ class LogLost(BrokerError):
 class HistoryUnavailable(BrokerError):
     """A look-up in the stream or the archive failed. The caller may repeat it.
 
-    There was no connection, no answer in time, a refusal, only a mirror's answer, a fact of newer code, or a damaged
-    archive.
+    There was no connection, no whole answer in time, a refusal, only a mirror's answer, a fact of newer code, or a
+    damaged archive.
     """

@@ -28,7 +28,10 @@ DAY_S: Final = 86_400.0
 
 
 def bytes_per_s(infos: Sequence[StreamInfo], now: datetime) -> float:
-    """Return the mean growth of these generations, the oldest first: of all, or of the newest, whichever is higher."""
+    """Return the mean growth of these generations, the oldest first: of all, or of the newest, whichever is higher.
+
+    A generation younger than LEAST_AGE_S counts as that old.
+    """
     whole = sum(info.state.bytes for info in infos)
     return max(whole / _age_s(infos[0], now), infos[-1].state.bytes / _age_s(infos[-1], now))
 
@@ -39,7 +42,7 @@ def _age_s(info: StreamInfo, now: datetime) -> float:
 
 
 def _unsealed(infos: Sequence[StreamInfo], now: datetime) -> str | None:
-    """Return a warning if older generations are not sealed UNSEALED_S after the newest was made; None if they are."""
+    """Return a warning if older generations are not sealed UNSEALED_S after the newest was made; else None."""
     newest, left = infos[-1], [str(info.config.name) for info in infos[:-1] if not info.config.sealed]
     age_s = 0.0 if newest.created is None else (now - newest.created).total_seconds()
     if not left or age_s < UNSEALED_S:
@@ -51,9 +54,10 @@ def _unsealed(infos: Sequence[StreamInfo], now: datetime) -> str | None:
 
 
 def forecast(infos: Sequence[StreamInfo], settings: Settings, now: datetime) -> list[str]:
-    """Return warnings, with the next step: the broker's room is used up within WARNED_DAYS; the keeper's work is late.
+    """Return warnings, with the next step: the keeper's work is late; the broker lacks room for another generation.
 
-    Empty if there is nothing to warn of. `infos` are those of the generations, the oldest first.
+    It lacks room now or within WARNED_DAYS; there is no such warning if `settings.broker_room` is unknown. Empty if
+    there is nothing to warn of. `infos` are those of the generations, the oldest first.
     """
     rate = bytes_per_s(infos, now)
     newest = infos[-1]

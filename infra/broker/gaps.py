@@ -30,8 +30,9 @@ class Gap(NamedTuple):
 async def find_gaps(service: str, store: EventStore, leaders: Sequence[Leader], floor: int, acked: int) -> list[Gap]:
     """Return what the generations lack of the log after the position `floor`, up to `acked` (included).
 
-    `leaders` are those of the generations, the oldest first. The archive has what is up to `floor`. A hole in the
-    middle of a generation is not looked for: see `holes`. Raises StoreError, LeaderUnavailable, the client's errors.
+    `leaders` are those of the generations, the oldest first. The archive has what is up to `floor`. If there are only
+    holes in the middle of generations, they are not found: see `holes`. Raises StoreError, LeaderUnavailable, the
+    client's errors.
     """
     reached = floor
     for leader in leaders:

@@ -67,8 +67,8 @@ async def _infos(nc: BrokerClient, js: JetStreamContext) -> list[StreamInfo]:
 async def ensure_generations(nc: BrokerClient, js: JetStreamContext, settings: Settings) -> "Generations":
     """Return the generations. First makes one if none is there but archived ones, or the next if the newest is sealed.
 
-    Raises StreamMisconfigured as `check_stream` and `ensure_stream` do; ArchiveUnusable as `check_archive` does; the
-    client's errors.
+    An unsealed newest one gets the subjects and `allow_batched` it lacks. Raises StreamMisconfigured as `check_stream`
+    and `ensure_stream` do; ArchiveUnusable as `check_archive` does; the client's errors.
     """
     numbers = await generation_numbers(nc)
     older = [await js.stream_info(stream_name(number)) for number in numbers]
@@ -116,13 +116,13 @@ class Generations:
         return [str(info.config.name) for info in reversed(self.infos)]
 
     async def look(self, js: JetStreamContext, answer_s: float = CONNECT_TIMEOUT_S) -> list[StreamInfo]:
-        """Look what has changed, and return the generations that were made since the last look; forget archived ones.
+        """Look what has changed, and return the generations that were made since the last look.
 
-        A sealed one takes nothing more, so only one of these is asked each time, in turns. The broker has `answer_s`
-        seconds for the streams' names, and the timeout of `js` for the rest. Raises ConnectionLost if one was replaced,
-        if a sealed one is gone though no archive has it, or if an older one is there that was not before;
-        NotFoundError if one that was asked is gone, and in no archive; ArchiveUnusable if one is gone and the archive
-        cannot be asked; the client's other errors.
+        Those that have left the broker for the archive are forgotten. A sealed one takes nothing more, so only one
+        sealed one is asked each time, in turns. The broker has `answer_s` seconds for the streams' names, and the
+        timeout of `js` for the rest. Raises ConnectionLost if one was replaced, if a sealed one is gone though no
+        archive has it, or if an older one is there that was not before; NotFoundError if one that was asked is gone,
+        and in no archive; ArchiveUnusable if one is gone and the archive cannot be asked; the client's other errors.
         """
         numbers = await generation_numbers(self._nc, answer_s)
         known = {number_of(str(info.config.name)) or 0: info for info in self.infos}

@@ -137,7 +137,7 @@ class Leader:
         """Return the stretches of sequences that have no message, each as its first and last, in rising order.
 
         Nothing is ever deleted from the stream, so the broker has lost what was there. Sequences before the stream's
-        first message count, those after its last do not.
+        first message count, those after its last do not. A stream without messages has no holes.
         """
         state = self._info.state
         missing = (

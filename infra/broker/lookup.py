@@ -40,10 +40,11 @@ _sure_subjects: Final = WeakKeyDictionary[BrokerClient, dict[str, str]]()
 
 
 async def latest_facts(nc: BrokerClient, key_field: str, key: str, streams: Sequence[str] = (EVENTS,)) -> list[Fact]:
-    """Return the facts published under this key, sorted by `at`; of facts with the same name only the last published.
+    """Return the facts that `streams` have under this key, sorted by `at`; of one name only the last published.
 
     Only facts whose key is their field `key_field` are looked up, and foreign messages are passed over. Empty if there
-    is none. `streams` are the generations, newest first. Raises HistoryUnavailable, after a second at the latest.
+    is none. `streams` are the generations, newest first. Raises HistoryUnavailable, after a second at the latest,
+    also for a fact of newer code.
 
     The subjects are spelled out, because the cost of the wildcard `*.*.<key>` grows with the history. A foreign message
     that is the last of its subject costs more requests: all of the subject is read, the newest generation first, up to
@@ -57,8 +58,8 @@ async def latest_facts(nc: BrokerClient, key_field: str, key: str, streams: Sequ
 async def archived_facts(settings: Settings, key_field: str, key: str) -> list[Fact]:
     """Return the facts under this key that are archived, as `latest_facts` does of the stream.
 
-    Raises HistoryUnavailable if the archive cannot be read, after ARCHIVE_TIMEOUT_S at the latest, or a fact is of
-    newer code.
+    Of a bucket they are those of the last look. Raises HistoryUnavailable if the archive cannot be read, after
+    ARCHIVE_TIMEOUT_S at the latest, or a fact is of newer code.
     """
     found = await archived_messages(archive_of(settings), [f"{name}.{key}" for name in _names(key_field)])
     last = {fact.__class__: fact for fact in (decode(one.body) for one in found if _is_fact(one))}

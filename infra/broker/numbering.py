@@ -42,5 +42,5 @@ def first_sequence(number: int) -> int:
 
 
 def prefix(number: int) -> str:
-    """Return what a subject begins with when it is published into this generation, before the fact's name."""
+    """Return what precedes the fact's name in a subject published into this generation: `l<n>.`; empty for EVENTS."""
     return "" if number == 0 else f"l{number}."

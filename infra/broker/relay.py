@@ -121,14 +121,14 @@ class Relay:
 
     @property
     def acked(self) -> int:
-        """Up to here, by the broker's answers, the log is published but for `gaps`; later positions may be, too."""
+        """By the broker's answers, all up to this position is published, or archived, but for `gaps`; maybe more is."""
         return self._main.acked
 
     async def find_resume_position(self, leaders: Sequence[Leader], archived: ArchivedLog = NOT_ARCHIVED) -> None:
         """Find in the stream what `run` has to send. Call it before the session consumes or publishes anything.
 
-        `leaders` are those of the generations that are not archived, the oldest first. Nothing up to `archived.until`
-        is published. Raises what `infra.broker.resume.find_resume_position` raises, such as LogLost.
+        `leaders` are those of the generations that are not archived, the oldest first. `run` publishes nothing up
+        to `archived.until`. Raises what `infra.broker.resume.find_resume_position` raises, such as LogLost.
         """
         resumed = await find_resume_position(self._service, self._store, leaders, self._span, archived)
         self._publish_into(leaders[-1])

@@ -82,8 +82,8 @@ REQUIRED: Final = (*KEEPS, "deny_purge", "allow_direct")
 async def ensure_stream(js: JetStreamContext, settings: Settings, number: int = 0) -> StreamInfo:
     """Make this generation if it is missing, or give it the subjects and `allow_batched` it lacks; return its info.
 
-    Raises StreamMisconfigured as `check_stream` does, and if the server is too old; the client's errors. Other settings
-    of an existing stream, such as its size, stay as they are.
+    Raises StreamMisconfigured as `check_stream` does, such as for a sealed one, and if the server is too old; the
+    client's errors. Other settings of an existing stream, such as its size, stay as they are.
     """
     wanted = stream_config(settings, number)
     name = stream_name(number)

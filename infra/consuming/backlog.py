@@ -33,7 +33,10 @@ class Backlog:
 
     @property
     def lag_s(self) -> float:
-        """About how many seconds the oldest message after the last handled one waits; 0 if the last look found none."""
+        """About how many seconds the oldest message after the last handled one waits.
+
+        0 if the last look found none, and before the first look.
+        """
         if not (self.pending or self.unacknowledged):
             return 0.0
         newest, level_s = self._received.newest, self._received.level_s

@@ -51,7 +51,7 @@ class DurableConsumer:
         silence_s: float = SILENCE_S,
         pull_batch: int = PULL_BATCH,
     ) -> None:
-        """`received` gets the positions of handled deliveries. A request asks for `pull_batch` messages, 2 or more.
+        """`received` gets the position of each call of `handled`. A request asks for `pull_batch` messages, 2 or more.
 
         `session` is the name of the session that the consumer was reset for. `failed` is called with the error if the
         session must end, and has to call this consumer's `stop`.
@@ -201,7 +201,7 @@ class DurableConsumer:
             self._pull.wake.set()
 
     async def acknowledge(self) -> None:
-        """Acknowledge what is handled, up to the first delivery that still waits. Raises the client's errors."""
+        """Acknowledge what is handled before the first delivery that still waits. Raises the client's errors."""
         if self._to_acknowledge:
             ack_subject, self._to_acknowledge = self._to_acknowledge, ""
             await self._nc.publish(ack_subject, b"+ACK")

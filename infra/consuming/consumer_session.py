@@ -52,8 +52,8 @@ class ConsumerSession:
         pauses_s: tuple[float, ...] = PAUSES_S,
         pull_batch: int = PULL_BATCH,
     ) -> None:
-        """`listener` is the name of the service or read model. `received` has, for each of its consumers, the positions
-        that it received; those of handled deliveries are added.
+        """`listener` is the name of the service or read model. `received` has, for each consumer to begin with, the
+        positions that it received; that of each call of `handled` is added.
 
         A message that `handler` rejects is retried after each of `pauses_s` (seconds), then dead-lettered. A pull
         request asks for `pull_batch` messages, 2 or more.
@@ -140,11 +140,11 @@ class ConsumerSession:
         return next((consumer.paused for consumer in self.consumers if consumer.paused), None)
 
     async def look(self, js: JetStreamContext, sealed: Collection[str] = ()) -> None:
-        """Ask the broker about each consumer, and about one retired one, in turns.
+        """Ask the broker about each consumer but the retired ones; of those about one, in turns.
 
         An idle consumer of an unsealed generation is asked about in one of IDLE_LOOKS looks. `sealed`: the names of the
         sealed generations. A retired consumer elsewhere is not asked about: its generation has left the broker. Raises
-        the errors of `DurableConsumer.look`.
+        the errors of `DurableConsumer.look`, but none if a retired consumer's stream is gone.
         """
         retired = [consumer for consumer in self.consumers if consumer.retired and consumer.place.stream in sealed]
         one = retired[self._looks % len(retired) :][:1] if retired else []
@@ -163,7 +163,7 @@ class ConsumerSession:
         """Take no more deliveries, await `drained`, and acknowledge what is handled.
 
         `drained` ends once the handler has recorded all that it was handed. Deliveries in the retry queue, and those
-        after them, stay unacknowledged. Raises the client's errors.
+        after them of the same consumer, stay unacknowledged. Raises the client's errors.
         """
         self._finishing = True
         for consumer in self.consumers:

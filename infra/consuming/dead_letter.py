@@ -24,7 +24,10 @@ ERRORS: Final = (
 
 
 def kind_of(error: Exception | None) -> str:
-    """Return the kind in ERRORS of the error that made a dead letter; for None, `waits`: its message was not tried."""
+    """Return the kind in ERRORS of the error that made a dead letter: `other` if its type is not listed there.
+
+    None: `waits`, as the message was not tried.
+    """
     name = "waits" if error is None else type(error).__name__
     return name if name in ERRORS else "other"
 

@@ -91,8 +91,8 @@ class DeadLetters:
     async def open(self, nc: BrokerClient) -> None:
         """Make DEAD if it is missing, set its `allow_direct` if unset, and read the listener's dead letters from it.
 
-        Recent dead letters of this process that DEAD no longer has are written again. Raises StreamMisconfigured as
-        `check` does; ConsumerFailed if the stream refuses one of those; the client's errors.
+        Of the last REMEMBERED that this process wrote and has not removed, those that DEAD lacks are written again.
+        Raises StreamMisconfigured as `check` does; ConsumerFailed if DEAD refuses one of those; the client's errors.
         """
         js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
         try:
@@ -201,8 +201,8 @@ class DeadLetters:
     async def load(self, dead_letter: DeadLetter) -> DeadLetter | None:
         """Read a listed dead letter again from DEAD, with body and stack. Raises the client's errors.
 
-        None if DEAD no longer has it; then it is taken off the list, too. If another one has its sequence now, the
-        broker has lost it: also None, and the next session writes it again if it was added recently.
+        None if DEAD no longer has it; then it is taken off the list, for good. If another one has its sequence now, the
+        broker has lost it: it is taken off, too, but the next session writes it again if it was added recently.
         """
         message = await self._at(dead_letter.sequence)
         if message is None:

@@ -1,7 +1,8 @@
 """The retry queue: a rejected message is tried again a few times; then it becomes a dead letter.
 
-A service's later messages of the same key wait until then. One task works off a key in the order
-of arrival: attempts, storing of a dead letter, and operators' requests. Other keys go on meanwhile.
+A service's later messages of the same key wait meanwhile; behind a dead letter they become dead letters, too, untried.
+One task works off a key in the order of arrival: attempts, storing of a dead letter, and operators' requests. Other
+keys go on meanwhile.
 """
 
 import asyncio
@@ -100,8 +101,8 @@ class RetryQueue:
     async def redrive(self, key: str, *, dry_run: bool) -> list[Redriven]:
         """Handle the key's dead letters in order, up to the first rejected again, included; return their outcomes.
 
-        Each that was handled is deleted. A dry run decides, but records and deletes nothing. Waits for the key's turn.
-        Raises SessionOver, StoreUnavailable, the client's errors.
+        Each that was handled is deleted. A dry run decides, but records and deletes nothing. Dead letters that DEAD no
+        longer has are left out. Waits for the key's turn. Raises SessionOver, StoreUnavailable, the client's errors.
         """
         return await self._ask(key, lambda: self._preview(key) if dry_run else self._redrive(key))
 

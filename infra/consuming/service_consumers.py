@@ -19,7 +19,7 @@ from infra.consuming.limits import SessionLimits
 
 
 class ServiceConsumers:
-    """Remembers over all sessions of this process what each consumer has received and acknowledged."""
+    """Makes and resets the consumers; remembers over all of this process's sessions what each received and acked."""
 
     def __init__(self, service: str, hears: Collection[str], limits: SessionLimits) -> None:
         """`hears` are the names of the facts that the service consumes."""
@@ -53,7 +53,8 @@ class ServiceConsumers:
     ) -> None:
         """Let the session take over, and make each consumer deliver to it what is not acknowledged.
 
-        `sealed`: the names of the sealed generations. Raises LeaderUnavailable, the client's errors.
+        Deletes the consumer of the version before (`predecessor`) after that. `sealed`: the names of the sealed
+        generations. Raises LeaderUnavailable, the client's errors.
         """
         streams = {leader.name for leader in leaders}
         self._received = {place: found for place, found in self._received.items() if place.stream in streams}
@@ -74,10 +75,11 @@ class ServiceConsumers:
         sealed: bool,
         predecessor: Predecessor | None = None,
     ) -> None:
-        """Make the consumers of one generation deliver to the session what is not acknowledged, and add them to it.
+        """Make the consumers of one generation deliver to the session what is not acknowledged, and add all to it.
 
-        If the stream was truncated, they go back to the truncation. Those of a sealed generation that have certainly
-        acknowledged all are not reset. Raises LeaderUnavailable, the client's errors.
+        If the stream was truncated, they go back to the truncation. Otherwise those of a sealed generation that have
+        certainly acknowledged all are not reset: they are added as retired. Raises LeaderUnavailable, the client's
+        errors.
         """
         limits, last = self._limits, self._lowest_end(leader)
         places = {ConsumerPlace(leader.name, name): fact for name, fact in self._names.items()}

@@ -152,8 +152,8 @@ class Broker:
     def stop(self) -> None:
         """Ask `run` to consume no more and end; return at once.
 
-        In a session, `run` returns once work in hand is recorded, published and acknowledged, or after 3 s.
-        Deliveries in the retry queue, and those after them, stay unacknowledged: they come again.
+        In a session, `run` returns once work in hand is recorded, published and acknowledged, or after about 3 s.
+        Deliveries in the retry queue, and those after them of the same consumer, stay unacknowledged: they come again.
         """
         self.supervisor.stopping.set()
 

@@ -30,7 +30,7 @@ def read(nc: BrokerClient, subject: str, *, whole: bool = True) -> AsyncGenerato
 
 
 def read_notes(nc: BrokerClient) -> AsyncGenerator[RedriveNote, None]:
-    """Yield the notes of redrives that DEAD has, of all listeners, by sequence. Without a stream DEAD, none."""
+    """Yield the notes of redrives in DEAD, of all listeners, by sequence; none if DEAD is missing. Raises as `read`."""
     return _read(nc, ALL_NOTES, note_in)
 
 
@@ -63,7 +63,10 @@ async def _read(nc: BrokerClient, subject: str, parse: Callable[[StoredMessage],
 async def _in_batches(
     nc: BrokerClient, subject: str, last: int, count: int, parse: Callable[[StoredMessage], T | None]
 ) -> list[T | None] | None:
-    """Return the parsed messages up to the sequence `last`; None if a mirror answers, or fewer than `count` come."""
+    """Return the parsed messages up to the sequence `last`.
+
+    None if a mirror answers, nobody answers in time, or fewer than `count` come.
+    """
     found: list[T | None] = []
     reached = 0
     while reached < last:

@@ -83,7 +83,10 @@ class Supervisor:
 
     @property
     def streams(self) -> Sequence[str]:
-        """The names of the generations that are not archived, the newest first, by the last look; before it, EVENTS."""
+        """The names of the generations that are not archived, the newest first, by the last look; before it, EVENTS.
+
+        If all are archived, the newest; if the archive cannot be used, all.
+        """
         first = 0
         with contextlib.suppress(BrokerMisconfigured):  # the next look says so
             first = first_kept(self._settings)
@@ -178,7 +181,7 @@ class Supervisor:
                 self.counts.add_redelivered(consumer.consumers)
 
     async def _watch(self, nc: BrokerClient, js: JetStreamContext, session: Session, generations: Generations) -> None:
-        """Look at generations and consumers, LOOK_EVERY_S seconds before each look. Ends only by a look's error."""
+        """Look at generations and consumers, LOOK_EVERY_S seconds after the look before. Ends only by an error."""
         for number in itertools.count(1):
             await asyncio.sleep(LOOK_EVERY_S)
             for made in await generations.look(js, LOOK_ANSWER_S):

@@ -107,7 +107,7 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
-        """Wait until the client takes what was written before, then take the head of the answer or a part of its body.
+        """Take the head of the answer or a part of its body; before, wait while too much that was written is not taken.
 
         Does nothing if the connection is lost. Raises RuntimeError for a message at the wrong time, or for what no
         client could read. Raises KeyError for a status that HTTPStatus does not have, and ValueError for a

@@ -202,8 +202,8 @@ class HttpConnection(asyncio.BufferedProtocol):
     def _refuse(self, problem: Problem) -> None:
         """Answer with `problem` and close. All earlier requests have been answered.
 
-        For LINGER_S seconds, what the client still sends is read and dropped. Otherwise the kernel would reset the
-        connection, and the client might never see the answer.
+        For LINGER_S seconds, up to LINGER_BYTES that the client still sends are read and dropped. Otherwise the kernel
+        would reset the connection, and the client might never see the answer.
         """
         self._refused = True
         head, body = encode_problem(problem)

@@ -79,7 +79,7 @@ _document = cache(document)
 
 @cache
 def _file(name: str) -> bytes:
-    """Read a file of Swagger UI. Raises Problem, 404, if the package is not installed."""
+    """Read a file of Swagger UI. Raises Problem, 404, if the package is not installed or lacks the file."""
     try:
         return Path(str(distribution(PACKAGE).locate_file(f"flask_swagger_ui/dist/{name}"))).read_bytes()
     except (ModuleNotFoundError, FileNotFoundError):

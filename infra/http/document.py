@@ -138,7 +138,10 @@ def _add_examples(operation: dict[str, Any]) -> None:
 
 
 def _parameter(parameter: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of the parameter whose schema has no null: a parameter that is not sent is absent, never null."""
+    """Return a copy of the parameter whose schema has no null, as a parameter that is not sent is absent, never null.
+
+    Of several other types in the schema's `oneOf` only the first is kept. The schema's description is left out.
+    """
     schema = dict(parameter["schema"])
     schema.pop("description", None)
     kinds = [kind for kind in schema.pop("oneOf", []) if kind != {"type": "null"}]
@@ -151,7 +154,10 @@ def _parameter(parameter: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tidy(value: Any) -> Any:
-    """Return a copy of a part of the document: patterns as ECMAScript's, 1.0 as 1, and without the members of NOISE."""
+    """Return a copy of a part of the document: patterns as ECMAScript's, 1.0 as 1, descriptions without indents.
+
+    Members of NOISE with the value that they have there are left out.
+    """
     if isinstance(value, list):
         return [_tidy(one) for one in value]
     if isinstance(value, float) and value.is_integer():

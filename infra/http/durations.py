@@ -1,10 +1,10 @@
 """Measures whole requests by method, route and status, also those that the fast path answers.
 
 The number of series is bounded, whatever clients send. A route for clients has series of its own for the statuses that
-say how the service did: 2xx, 409 and 5xx. Its other statuses, and what goes beyond MOST_OWN, are counted under the
+say how the service did: 409 and all but 4xx. Its other statuses, and what goes beyond MOST_OWN, are counted under the
 route `other` by their class, such as `4xx`, but 503 as `503`. A request for which no route was found or sought is
 counted under `unmatched`, by the same classes. Routes of operators and probes have no series: in the rates they would
-hide how clients are served.
+hide how clients are served. Routes without tags, such as the API's page, have none, either.
 """
 
 from collections.abc import Collection, Mapping

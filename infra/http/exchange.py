@@ -65,6 +65,7 @@ class Exchange:
         """Have `app` answer, and log its error; returning before the whole answer is an error, too.
 
         If nothing of the answer is written, the error becomes a 500. If a part is written, the connection is closed.
+        If the connection is lost, returning early is no error. A cancellation closes the connection and is raised.
         """
         try:
             await app(self._scope, self.receive, self.send)
@@ -93,7 +94,7 @@ class Exchange:
             self._over.set()
 
     async def receive(self) -> dict[str, Any]:
-        """Return the whole request at the first call.
+        """Return `http.request` with the whole body at the first call.
 
         Later calls wait until the answer is complete or the connection is lost, and return `http.disconnect`.
         """
@@ -106,7 +107,7 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
-        """Wait until the client takes what was written before, then take the head of the answer or a part of its body.
+        """Take the head of the answer or a part of its body; before, wait while too much that was written is not taken.
 
         Does nothing if the connection is lost. Raises RuntimeError for a message at the wrong time, or for what no
         client could read. Raises KeyError for a status that HTTPStatus does not have, and ValueError for a

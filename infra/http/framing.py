@@ -35,6 +35,7 @@ class HttpRequest(NamedTuple):
     """One whole request. `target` is the path with the query, or `*` (OPTIONS); `version` is 1.0 or 1.1.
 
     The names of `headers` are lower-case, their values are without blanks at the ends. A trailer is not among them.
+    If the request line names an authority, that is the Host in `headers`.
     """
 
     method: str
@@ -87,7 +88,8 @@ class RequestReader:
     def next_request(self) -> HttpRequest | None:
         """Return the next request; None: it is not complete.
 
-        Raises Problem if it is malformed or too large; the connection must then be closed.
+        Raises Problem if it is malformed, too large or in an unknown transfer coding; then the connection must be
+        closed.
         """
         head = self._head or self._read_head()
         if head is None:

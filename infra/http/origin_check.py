@@ -51,7 +51,7 @@ class OriginCheck:
     """Checks the headers of a request: Host, Origin if there is one, Content-Type if there is a body.
 
     `allowed_hosts`: names of the service besides loopback's, each with a port or, for every port, without one.
-    `forms`: a body may also be that of a form; any page can send one, so its route has to check more than this.
+    `forms`: a body may also be a urlencoded form; any page can send one, so its route has to check more than this.
     """
 
     def __init__(self, allowed_hosts: Iterable[str] = (), *, forms: bool = False) -> None:

@@ -44,7 +44,7 @@ class Server(uvicorn.Server):
         request_s: float = REQUEST_S,
         last_request_s: float = 0.0,
     ) -> None:
-        """Raise the process's limit of open files. Admit `max_connections`, or fewer to leave OTHER_FILES files.
+        """Increase the process's limit of open files. Admit `max_connections`, or fewer to leave OTHER_FILES files.
 
         A connection without a request is closed after `keep_alive_s`; a request that has begun has to be complete after
         `request_s`. When the server stops, an idle connection stays open `last_request_s` for one more request. Needs a

@@ -43,7 +43,10 @@ class Children:
         self._guard: Guard | None = None
 
     def start(self) -> None:
-        """Start all processes. Raises StartFailed, SettingsError; then call `close`, which kills those it started."""
+        """Start all processes. Raises StartFailed, SettingsError.
+
+        After an error call `close`, which kills those that were started.
+        """
         with _told():
             pipes = {name: self._pipe(name) for name in self._names}
             self._guard = Guard(list(self._outputs.values()))
@@ -51,7 +54,10 @@ class Children:
                 self._launch(name, pipe)
 
     def start_again(self, name: str) -> subprocess.Popen[bytes]:
-        """Start the process `name`, which does not run, and return it. Raises StartFailed, SettingsError."""
+        """Start the process `name`, which does not run, and return it.
+
+        Raises StartFailed, SettingsError. If it cannot be launched, its socket is closed.
+        """
         with _told():
             return self._start_again(name)
 

@@ -28,9 +28,9 @@ class DashboardSettings(Settings, frozen=True, kw_only=True):
 
 
 def dashboard_settings(env: Mapping[str, str]) -> DashboardSettings:
-    """Return the dashboard's settings as `env` has them: DASHBOARD_PORT, its own, and what all processes share.
+    """Return the dashboard's settings as `env` has them: DASHBOARD_PORT, DASHBOARD_TRACE_URL, and the shared ones.
 
-    Raises SettingsError.
+    The shared ones are those of all processes. Raises SettingsError.
     """
     return load(DashboardSettings, NAME, PORT, env)
 

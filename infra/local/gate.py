@@ -2,7 +2,7 @@
 
 A launcher that is killed between the start of a process and telling the guard of it would leave the process running.
 So it starts this program, tells the guard the process id, and only then writes a byte into the pipe whose reading end
-is the first argument; the others are the command.
+is the first argument; the other arguments are the command.
 
 This file is run without the packages of the project: it imports the standard library alone.
 """

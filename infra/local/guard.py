@@ -1,10 +1,10 @@
 """Stops the processes of a system whose launcher was killed: a process of its own, which outlives the launcher.
 
 The launcher tells it by a pipe which processes there are. When the pipe ends without a farewell, the launcher is gone,
-and the guard stops them in order: the services, which need the broker to publish what they have recorded, then the
-broker. Until they have ended, the guard keeps the reading end of their output open, because nothing may end by a log
-line that nobody reads. Where Linux gives a process a descriptor (pidfd), the guard knows the process by that, not by an
-id that a stranger may get later.
+and the guard stops them in order: first all but the broker, which services need to publish what they have recorded,
+then the broker. Until they have ended, the guard keeps the reading end of their output open, because nothing may end by
+a log line that nobody reads. Where Linux gives a process a descriptor (pidfd), the guard knows the process by that, not
+by an id that a stranger may get later.
 
 This file is run without the packages of the project: it imports the standard library alone.
 """

@@ -9,9 +9,9 @@ from infra.local.services import service_address, service_folder, service_url
 
 
 def folder_holder(name: str, env: Mapping[str, str]) -> int | None:
-    """Return the id of the process that works on this service's folder; None if none does, or none is named.
+    """Return the id of the process that works on this service's folder.
 
-    Makes and changes no file. Raises SettingsError.
+    None: none does, the lock names none, or it cannot be read. Makes and changes no file. Raises SettingsError.
     """
     try:
         holder = lock_holder(service_folder(name, env) / "lock")

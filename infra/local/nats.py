@@ -79,7 +79,7 @@ def store_folder(env: Mapping[str, str]) -> Path:
 def lock_store(env: Mapping[str, str]) -> int:
     """Make the broker's folder if it is missing, lock it, and return the lock's descriptor, for the broker to inherit.
 
-    Raises StartFailed if the lock is held, or the folder cannot be used.
+    `env` is not what `nats_environment` returned. Raises StartFailed if the lock is held, or the folder cannot be used.
     """
     folder = store_folder(env)
     try:
@@ -155,7 +155,7 @@ def _unusable(folder: Path, error: OSError) -> StartFailed:
 
 
 def start_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
-    """Start the bundled broker and wait until it listens.
+    """Start the bundled broker and wait until it listens. It keeps running when this process ends.
 
     Raises StartFailed if nats-server is missing, ends, or does not listen within START_TIMEOUT_S, or if the folder is
     in use or cannot be used; SettingsError, OSError. Then no broker that it started is left running.

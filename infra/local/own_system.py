@@ -99,7 +99,7 @@ class OwnSystem:
         shutil.rmtree(self.env["NATS_STORE_DIR"])
 
     def start_again(self, name: str) -> None:
-        """Start a killed service, or the broker (`nats`), and wait until it is ready. Raises StartFailed.
+        """Start a killed service, or the broker (`nats`), and wait until it is ready. Raises StartFailed, OSError.
 
         The new process's output is added to the file of the old one's.
         """

@@ -14,7 +14,8 @@ from infra.local.settings import check_system
 def check_free_ports(env: Mapping[str, str]) -> None:
     """Raise StartFailed if the port of a service, of the dashboard, or without NATS_URL of the broker is in use.
 
-    Also raises it if the system refuses the broker's port for another reason. Raises SettingsError as `check_system`.
+    Without NATS_URL also raises it if the system refuses the broker's port for another reason. Raises SettingsError as
+    `check_system`, and for an invalid setting of the bundled broker with NATS_URL, too.
     """
     settings = check_system(env)
     port = int(nats_environment(env)["NATS_PORT"])

@@ -1,16 +1,18 @@
 """`just roll`: restart every service of the running `just up` in turn, under load.
 
-It starts the code that is in the folder now, with the settings that `just up` was started with. Each service is
-restarted only while all others are ready, and the roll ends with the first that does not come back ready: the others
-stay as they are. A service that does not run comes first. The stream's keeper and the dashboard come last; the broker
-is not restarted. Ctrl-C ends the roll after the service that is being restarted.
+It starts the code that is in the folder now, with the settings that `just up` was started with. A service that does not
+run comes first; if another program has its port, it is left out. A running service is restarted only while all others
+are ready. The roll ends with the first service that does not come back ready: the others stay as they are. The stream's
+keeper and the dashboard come last; the broker is not restarted. Ctrl-C ends the roll after the service that is being
+restarted.
 
 `just up` holds the listening sockets: a new connection waits for the new process. On an open one, a request that is
 being answered gets its answer, and one more request its own, with `Connection: close`. A service that ends may answer
 503 with Retry-After, as may one without a session with the broker for 5 s. docs/operating.md has each request.
 
-Exit codes: 0 all are restarted, 1 the roll ended early or another one is going on, 2 wrong usage, 3 `just up` does not
-run with this DATA_DIR, 130 Ctrl-C.
+Exit codes: 0 all are restarted; 1 not all: the roll ended early or left one out, another one is going on, or `just up`
+is still starting or of another version; 2 wrong usage or setting; 3 `just up` does not run with this DATA_DIR, or has
+ended meanwhile; 130 Ctrl-C.
 """
 
 import os

@@ -15,7 +15,7 @@ POLL_S: Final = 0.05
 
 
 class RollStopped(Exception):
-    """A roll ended before its end; the message says why, and what was not restarted."""
+    """A roll ended before its end, or left a service out; the message says why, and what was not restarted."""
 
 
 class RollingSystem(Protocol):
@@ -43,9 +43,12 @@ def roll(
 ) -> None:
     """Restart all services, then the keeper, and the dashboard last; `say` is told what happens.
 
-    A service that does not run comes first, then one that is not ready. One whose port somebody else has is left out:
-    RollStopped names it once all others are restarted. Raises RollStopped, too, if a process does not come back within
-    `ready_s` seconds, or another service is not ready. `unwanted` is asked before each service: True stops the roll.
+    A service that does not run comes first, then one that is not ready. One that does not run, and whose port another
+    process has, is left out: RollStopped names it once all others are restarted.
+
+    Raises RollStopped, too, if a process cannot be restarted, or a service or the dashboard is not ready `ready_s`
+    seconds later. Raises it instead of restarting a running service or the keeper while another service, also one that
+    was left out, is not ready. `unwanted` is asked before each service; True raises RollStopped.
     """
     left, by_hand = list(system.urls), dict[str, str]()
     while left := _without_taken(system, left, by_hand, say):
@@ -72,7 +75,10 @@ def roll(
 def _without_taken(
     system: RollingSystem, left: Sequence[str], by_hand: dict[str, str], say: Callable[[str], None]
 ) -> list[str]:
-    """Return the names in `left` but those whose port another process has; add these to `by_hand`, and tell `say`."""
+    """Return the names in `left` but those that do not run and whose port another process has.
+
+    Adds these to `by_hand`, with what `port_holder` says of each, and tells `say`.
+    """
     found = {name: who for name in left if not system.runs(name) and (who := system.port_holder(name)) is not None}
     for name, who in found.items():
         say(f"{name}_svc: left as it is; {who}")

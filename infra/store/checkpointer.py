@@ -69,7 +69,7 @@ class Checkpointer:
         """Move the log into the file, and begin the next log.
 
         While a connection of any process reads an older state, the log is moved only up to that state. While one reads
-        at all, the next log does not begin. If the file turns out to be another one, the place gets `trouble`.
+        at all, the next log does not begin. If the file is missing or another one, the place gets `trouble`.
 
         Raises sqlite3.Error; StoreSetupError if another program goes on writing to the file.
         """

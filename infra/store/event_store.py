@@ -14,7 +14,10 @@ class EventStore(Protocol):
 
     @property
     def has_moved(self) -> bool:
-        """Whether opening found facts that older code recorded in another stream than the one they belong to today."""
+        """Whether opening found facts that older code recorded in another stream than the one they belong to today.
+
+        False, too, if opening did not look for them.
+        """
 
     @property
     def place(self) -> str:

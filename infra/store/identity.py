@@ -100,7 +100,7 @@ def examine(path: Path, service: str) -> Examined:
 
     A missing file may be made if it left no trace. Raises StoreSetupError if a missing file left its id or its log.
     Raises it, too, if the file is unreadable, is another store's or another service's, or has a write-ahead log that is
-    not its own. Raises OSError.
+    not its own. Raises it as `known_id` does. Raises OSError.
     """
     known = known_id(path, service) if service else ""
     wal, _ = companions(path)

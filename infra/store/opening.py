@@ -68,8 +68,9 @@ async def opening(path: Path, service: str, connect: ConnectStore) -> AsyncItera
 
 
 async def _prepare(writer: StoreConnection, path: Path, service: str, store: str) -> None:
-    """Make the tables and the identity if they are missing, and read the newest records, at most NEWEST.
+    """Make the tables and the identity if they are missing; read the newest records, at most NEWEST.
 
+    Puts `service` into an identity without one. Lets only their owner read and write the files.
     Raises StoreSetupError if some of these are missing or not found by their index; sqlite3.Error; OSError.
     """
     await writer.executescript(SCHEMA)

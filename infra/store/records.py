@@ -34,7 +34,7 @@ class StreamHistory(NamedTuple):
     """What a stream's state is folded from: its newest usable snapshot, and the records after it by version.
 
     Without a snapshot (None) these are all records of the stream. `earlier`: facts of this stream that older code
-    recorded in other streams, in log order. They are folded before its own records; a snapshot has them already.
+    recorded in other streams, in log order. Without a snapshot they are folded first; a snapshot has them already.
     """
 
     snapshot: Record | None

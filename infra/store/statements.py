@@ -1,4 +1,4 @@
-"""The SQL of a store: its tables, the append of several records, and the read of several streams."""
+"""SQL of a store: the tables of facts, snapshots, checks and identity; the append of records; the read of streams."""
 
 from functools import lru_cache
 from typing import Final

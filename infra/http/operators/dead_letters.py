@@ -67,8 +67,8 @@ class Recorded(Struct):
 class RedriveOutcome(Struct):
     """The result of a redrive for the dead letter at this `sequence` of the stream DEAD.
 
-    `error` null: it was handled and deleted, or would be (dry run). `recorded` is then empty if no new fact
-    followed. Otherwise `error` says why handling failed, and the dead letter is kept.
+    `error` null: it was handled and deleted, or would be (dry run). Otherwise `error` says why handling failed, and
+    the dead letter is kept. `recorded` is empty if no new fact followed, or handling failed.
     """
 
     sequence: int
@@ -80,7 +80,7 @@ class RedriveOutcome(Struct):
 
 @example(outcomes=[RedriveOutcome(7, "k1@1", "fact.k1", [], None)], left=0)
 class RedriveOutcomes(Struct):
-    """Results in the order of DEAD, up to the first dead letter that fails again; empty after a drop.
+    """Results in the order of DEAD, up to the first dead letter that fails again, included; empty after a drop.
 
     `left`: how many dead letters of the key remain.
     """

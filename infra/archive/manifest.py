@@ -46,9 +46,9 @@ class LogRange(Struct, frozen=True):
 
 
 class NameCount(Struct, frozen=True):
-    """How many messages of one fact name a generation has, the sequence of the last one, and when that was stored.
+    """How many messages of one name (subject without key) a generation has, foreign ones included.
 
-    `stored_us`: when the broker stored it, in microseconds since 1970 (UTC).
+    `last`: the sequence of the last one. `stored_us`: when the broker stored it, in microseconds since 1970 (UTC).
     """
 
     messages: int
@@ -59,9 +59,9 @@ class NameCount(Struct, frozen=True):
 class GenerationManifest(Struct, frozen=True, kw_only=True):
     """What the archive has of one generation. `stream`: the name of its stream; `created`: when that was made, as text.
 
-    `foreign`: how many messages no service published. `removed`: how many sequences had no message. `logs`: by service.
-    `names`: by subject without key. `previous`: the SHA-256 of the manifest before; empty in the first one. `chain`:
-    see `chain_of`.
+    `messages`: how many it has in all. `foreign`: how many of these no service published. `removed`: how many sequences
+    had no message. `logs`: by service. `names`: by subject without key. `previous`: the SHA-256 of the manifest before;
+    empty in the first one. `chain`: see `chain_of`.
     """
 
     format: int

@@ -132,9 +132,9 @@ class Archive:
     ) -> Iterator[list[ArchivedMessage]]:
         """Yield, in lists, the messages of a generation that a NATS filter in `subjects` matches; no filter: all.
 
-        They come in the order of their sequences. A list may be empty. `first` and `last` are sequences, both
-        inclusive; `since_ns`: stored then or later, in ns since 1970. Without wildcards only blocks with the filters'
-        keys are read, by the index. With a wildcard in any filter every block within the bounds is read.
+        They come in the order of their sequences. A list may be empty. `first` and `last` (None: to the end) are
+        sequences, both inclusive; `since_ns`: stored then or later, in ns since 1970. Without wildcards only blocks
+        with the filters' keys are read, by the index. With a wildcard in any filter every block within the bounds is.
         """
         end = manifest.last_sequence if last is None else last
         exact = frozenset(subjects)
@@ -177,7 +177,10 @@ class Archive:
                     raise  # else another process has just removed the copy: it is made again
 
     def block(self, manifest: GenerationManifest, block: Block) -> list[ArchivedMessage]:
-        """Read all messages of one block. Raises ArchiveDamaged if they are not those that the index says."""
+        """Read all messages of one block, as `blocks` returned it.
+
+        Raises ArchiveDamaged if it cannot be read, or its first or last sequence is not the one in `block`.
+        """
         file = self._file(manifest, block.part)
         try:
             piece = self.place.read_range(manifest.stream, file, block.offset, block.size)

@@ -41,7 +41,10 @@ def table(dataset: Dataset, rows: Sequence[Row]) -> pa.Table:
 
 
 def _plain(value: Any) -> Any:
-    """Turn a struct, or a tuple of structs, into the dictionaries that Arrow takes; return other values unchanged."""
+    """Turn a struct, or a tuple with what is in it, into values that Arrow takes; return other values unchanged.
+
+    A struct becomes a dictionary. A datetime in a struct or tuple becomes a text, which no timestamp column takes.
+    """
     return msgspec.to_builtins(value) if isinstance(value, tuple | msgspec.Struct) else value
 
 

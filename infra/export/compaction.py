@@ -79,8 +79,9 @@ class Compactor:
         """Compact one day, if one is due; return whether another call may find more to do.
 
         `committed` lists all files in order. Errors are logged, not raised. A day with a damaged file is tried again
-        in the round that new files begin. AGAIN_S after an OSError a round begins. Where folders cannot be swapped,
-        nothing is compacted any more. The day stays as it is if `stopped` returns True before its last file is read.
+        in the next round: new files, or another day that was compacted, begin one. AGAIN_S after an OSError a round
+        begins. Where folders cannot be swapped, nothing is compacted any more. The day stays as it is if `stopped`
+        returns True before its last file is read.
         """
         if self._again_at is not None and monotonic() >= self._again_at:
             self._is_due, self._again_at = True, None
@@ -135,8 +136,8 @@ class Compactor:
 def due(ranges: Sequence[Range], limits: CompactionLimits) -> dict[Path, list[Group]]:
     """Return the groups to put together, by the folder of each day that is due. `ranges`: all files, in order.
 
-    The day of the file with the highest positions is due with `limits.files` small files; any other day, with two that
-    can be put together. Raises OSError.
+    A day is due with two small files that can be put together; the day of the file with the highest positions, with
+    `limits.files` such files. Raises OSError.
     """
     found: dict[Path, list[Group]] = {}
     for folder, run in groupby(ranges, lambda each: each.path.parent):

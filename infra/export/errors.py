@@ -3,7 +3,7 @@
     ExportError
     ├── SinkError         the sink cannot be used until an operator changes something
     ├── TokenError        the file of the bearer token cannot be used; a sink reports it as SinkError or Unavailable
-    ├── Unavailable       the sink failed this time; a running export tries again
+    ├── Unavailable       the sink failed this time; a running export repeats a failed commit
     └── ExportStuck       the export cannot continue after some position
         ├── AnotherLog    the sink was not filled from this log
         └── Unexportable  a record of the log cannot be made a row
@@ -29,8 +29,9 @@ class TokenError(ExportError):
 
 
 class Unavailable(ExportError):
-    """The sink failed this time to do what it was asked to do. A running export keeps its rows and offers them again.
+    """The sink failed this time to do what it was asked to do. It may have taken rows whose commit failed.
 
+    A running export keeps the rows of a failed commit and offers them again.
     `lasting`: another attempt will probably fail, too, until an operator acts. `retry_after_s`: the wait in seconds
     that the sink asked for; 0 if it asked for none.
     """

@@ -28,7 +28,7 @@ REPEAT_S: Final = 60.0  # between two warnings that the log cannot be read
 
 
 class Stopped(Exception):
-    """The process was asked to end before the sink took the rows in hand. The next process reads them again."""
+    """The process was asked to end before a commit of the rows in hand succeeded. The next process reads them again."""
 
 
 class Exporter:
@@ -179,7 +179,10 @@ class Exporter:
         return self._now() - self._since >= self._sink.limits.age_s
 
     async def _commit(self) -> None:
-        """Commit the rows in hand, which then are none; repeat a failed attempt until `closing`. Raises Stopped."""
+        """Commit the rows in hand and empty the hand; repeat a failed attempt until one succeeds.
+
+        Raises Stopped instead of a repeat once `closing` is set, and as `_attempt` does.
+        """
         while True:
             try:
                 await self._attempt()
@@ -195,7 +198,7 @@ class Exporter:
         self._bytes = 0
 
     async def _attempt(self) -> None:
-        """Try once to commit the rows in hand, which stay in hand. Raises Unavailable if the sink did not take them.
+        """Try once to commit the rows in hand, which stay in hand. Raises Unavailable if the commit failed.
 
         Raises Stopped if the commit takes longer than `grace_s` after the later of its beginning and `closing`.
         """

@@ -31,10 +31,10 @@ ATTEMPTS: Final = 5  # to read files that compaction or a backfill may remove af
 
 
 class FileSink:
-    """Writes a dataset's rows as Parquet files below `folder`, which has nothing else.
+    """Writes a dataset's rows as Parquet files below `folder`, and puts nothing else there.
 
-    `compaction`: when and how small files are put together. Beside the folder, or what it is a link to, are a lock and
-    a folder for what is unfinished or replaced.
+    A Parquet file of another program in `folder` is an error. `compaction`: when and how small files are put together.
+    Beside the folder, or what it is a link to, are a lock and a folder for what is unfinished or replaced.
     """
 
     def __init__(self, dataset: Dataset, folder: Path, limits: Limits, compaction: CompactionLimits) -> None:
@@ -75,7 +75,11 @@ class FileSink:
         return ranges[-1].last if ranges else 0
 
     def _prepare(self) -> None:
-        """Make the folders, and remove the unfinished files of a crash: their rows are read again. Raises SinkError."""
+        """Make the folders, and remove the unfinished files of a crash: their rows are read again.
+
+        Also removes old folders of compaction (`clear`). Raises SinkError if a folder cannot be written, or both are
+        not on one file system.
+        """
         try:
             files.make_folder(self._folder)
             files.make_folder(self._work)
@@ -98,7 +102,7 @@ class FileSink:
     def _again(self, read: Callable[[], Result]) -> Result:
         """Return what `read` returns; call it again if a file was removed after `read` listed it.
 
-        Raises Unavailable after ATTEMPTS calls, or if the folder cannot be listed; SinkError as `read` does.
+        Raises Unavailable after ATTEMPTS calls, or if `read` raises another OSError; SinkError, Unavailable as `read`.
         """
         for _ in range(ATTEMPTS):
             try:

@@ -138,7 +138,8 @@ class HttpSink:
     ) -> httpx.Response:
         """Send a request, with the bearer token if there is one; return the answer if its status is 2xx.
 
-        Raises Unavailable for any other answer, for none within `timeout_s`, and for a token that cannot be used.
+        Raises Unavailable for any other answer, for none (no connection, or not the whole within `timeout_s`), and for
+        a token that cannot be used.
         """
         try:
             async with asyncio.timeout(self._timeout_s):  # for the whole answer: the client's own is for each read
@@ -166,7 +167,7 @@ class HttpSink:
 
 
 def _retry_after(answer: httpx.Response) -> float:
-    """Return the seconds to wait that the header Retry-After asks for; 0 if it is missing or unreadable.
+    """Return the seconds to wait that the header Retry-After asks for; 0 if it is missing, unreadable or in the past.
 
     The header has a number of seconds or a date (RFC 9110, section 10.2.3).
     """

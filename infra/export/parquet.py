@@ -1,7 +1,8 @@
 """A dataset's Parquet files: how they are named, listed, written, and put together.
 
 One folder per day: `date=2026-01-31/<first>-<last>.parquet`, named by the log positions of the first and the last row.
-A file with a name never changes. Only a backfill may replace it by another of the same name, with other rows.
+A file with a name never changes. Compaction may remove it; a backfill may also write one of the same name again, whose
+rows may differ.
 """
 
 import re
@@ -43,7 +44,8 @@ def file_name(first: int, last: int) -> str:
 def committed(folder: Path) -> list[Range]:
     """List the committed files below `folder` in the order of their positions.
 
-    Raises SinkError if there is a Parquet file with another kind of name, or two files overlap; OSError.
+    A missing folder has none. Raises SinkError if a Parquet file has another kind of name, or if two files overlap;
+    OSError.
     """
     found = []
     for path in folder.glob("**/*.parquet"):

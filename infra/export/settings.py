@@ -14,9 +14,10 @@ Wait = Annotated[float, Meta(gt=0, le=3_600)]
 
 
 class ExportSettings(Struct, frozen=True, kw_only=True):
-    """The settings of an export. A field is read from the environment variable of the same name in capitals.
+    """The settings of an export. `infra.settings.read` takes a field from the variable of the same name in capitals.
 
-    `_s` ends the names of times in seconds. The constructor raises ValueError if a URL is missing or cannot be used.
+    `_s` ends the names of times in seconds. The constructor reads no variable. It raises ValueError if a URL cannot be
+    used, or `export_sink` is http without `export_http_url`.
     """
 
     data_dir: Path = Path(".data")

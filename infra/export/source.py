@@ -90,8 +90,8 @@ async def position_at(log: Log, position: int) -> ExportPosition:
 async def check(log: Log, at: ExportPosition) -> None:
     """Check that a sink at the position `at` was filled from this log.
 
-    Raises AnotherLog if the log ends before that position or has another fact there (an empty `fact_id` matches any);
-    StoreError.
+    Raises AnotherLog if the log ends before that position, or has another fact or none there; StoreError. With an empty
+    `fact_id` only the log's end is compared.
     """
     there = await position_at(log, at.position)
     if at.position > await log.max_notification_id():

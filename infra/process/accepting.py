@@ -1,6 +1,7 @@
 """Begins to accept HTTP connections: at once, or, on a socket that the starter holds, once the broker is no trouble.
 
-The starter is the process that started the service; `just up` holds the sockets of its services (`infra.listening`).
+On such a socket it begins after ACCEPT_WITHIN_S (5 s) in any case. The starter is the process that started the service;
+`just up` holds the sockets of its services (`infra.listening`).
 """
 
 import asyncio

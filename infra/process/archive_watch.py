@@ -1,4 +1,8 @@
-"""Warns on `/readyz` while the archive's bucket cannot be read: a running service goes on, and the next start waits."""
+"""Warns on `/readyz` while the archive's bucket cannot be read.
+
+A running service goes on until a generation leaves the broker. Then, and at a start, a service is not ready and
+publishes nothing until the bucket answers.
+"""
 
 from typing import Final
 
@@ -24,7 +28,10 @@ def watch(runtime: Runtime) -> None:
 
 
 class ArchiveWatch:
-    """Asks the place of the archive whether it can be read, once in ASK_EVERY_S seconds."""
+    """Asks the place of the archive whether it can be read, once in ASK_EVERY_S seconds.
+
+    Making one also adds its warnings and its task `run` to `runtime`.
+    """
 
     def __init__(self, runtime: Runtime, place: ArchivePlace) -> None:
         self._closing = runtime.closing

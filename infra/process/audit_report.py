@@ -42,7 +42,8 @@ _decode: Final = msgspec.json.Decoder(_Report).decode
 class AuditGauges:
     """Reads the report when its file has changed, and exports it; without a report nothing is exported.
 
-    One service of the system makes one. While a report cannot be read, the one that was read before is exported.
+    One service of the system makes one, which also adds its warnings and its task `run` to `runtime`. While a report
+    cannot be read, the one that was read before is exported. If its file is removed, there is no report.
     """
 
     def __init__(self, runtime: Runtime) -> None:

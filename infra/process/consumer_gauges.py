@@ -1,4 +1,7 @@
-"""What is measured of each consumer, of the service's own and of its read models: backlog, sessions, dead letters."""
+"""What is measured of the consumers of a service and of its read models: backlog, sessions, dead letters.
+
+Backlog and redeliveries are by consumer, dead letters by listener; sessions and denials are of all listeners together.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime

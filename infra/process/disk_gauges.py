@@ -36,7 +36,10 @@ def free_bytes(folder: Path) -> int:
 
 
 class DiskGauges:
-    """Exports what is free on the disk with a service's store; the disk may be shared with others, who fill it, too."""
+    """Exports what is free on the disk with a service's store; the disk may be shared with others, who fill it, too.
+
+    Making one also has `runtime` run `run` as a task.
+    """
 
     def __init__(
         self,

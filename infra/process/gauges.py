@@ -21,7 +21,10 @@ CHECK_EVERY_S: Final = 5.0
 
 
 class Gauges:
-    """Exports the gauges that every service has, but for those of its consumers and its disk."""
+    """Exports the gauges that every service has, but for those of its consumers and its disk.
+
+    Making one also has `runtime` call `recorded` for what is recorded, and run `run` as a task.
+    """
 
     def __init__(self, runtime: Runtime, log_end: int) -> None:
         """`log_end`: the position of the log's last fact before the writer runs. Make one Gauges, before the start."""

@@ -84,7 +84,7 @@ class Measures:
         )
 
     def measured(self, store: EventStore) -> MeasuredStore:
-        """Return the store for the writer: its appends are timed. Call it once."""
+        """Return the store for the writer: its appends are timed, and its conflicts counted. Call it once."""
         commits = self._metrics.histogram(
             "saga_commit_duration_seconds", "Seconds of an append to the log, with its fsync.", COMMIT_SECONDS
         )

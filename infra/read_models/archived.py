@@ -34,7 +34,10 @@ class ArchivedFacts:
         """About how many messages are to be read: at most so many. 0: none."""
 
     async def look(self) -> None:
-        """Set `left`, a count of the unread messages. Raises ArchiveUnusable if the archive cannot be used."""
+        """Set `left`: at most so many messages are unread. Raises ArchiveUnusable if the archive cannot be used.
+
+        It counts all archived messages of a consumer in a generation of which it has not read all.
+        """
         try:
             unread = [self._unread(manifest) for manifest in self._archive.manifests]
         except ArchiveDamaged as error:

@@ -51,7 +51,7 @@ FEW: Final = 256
 
 
 class StreamView:
-    """Keeps one projection's tables up to date from EVENTS (by `run`); the `Handler` of its consumers' sessions."""
+    """Keeps a projection's tables up to date from archive and stream (by `run`); the `Handler` of its sessions."""
 
     def __init__(
         self, projection: Projection, service: str, settings: Settings, tables: Tables, connect: Connect = connect

@@ -143,7 +143,7 @@ class Tables:
     async def clear(self) -> None:
         """Drop all tables and make empty ones, in one transaction; all checkpoints become START, `complete` false.
 
-        Raises StoreSetupError; then call `roll_back`.
+        Raises StoreSetupError. After an error or a cancellation, call `roll_back`.
         """
         self._times_emptied += 1
         with self._naming_the_file():
@@ -177,8 +177,9 @@ class Tables:
     ) -> None:
         """Feed these records and set the checkpoint, if one is given, in one transaction, and commit it.
 
-        A view of the stream has a checkpoint for each consumer: `read` has those to set, by consumer. Raises Rejected
-        if a record is to blame, StoreSetupError if the file is; then call `roll_back`.
+        A view of the stream has a checkpoint for each consumer: `read` has those to set, as `checkpoint_of` names them.
+        Raises Rejected if a record is to blame, StoreSetupError if the file is. After an error or a cancellation, call
+        `roll_back`.
         """
         # Only one task uses this connection. If it is cancelled, the transaction ends with the connection.
         with self._naming_the_file():

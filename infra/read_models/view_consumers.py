@@ -42,9 +42,9 @@ class ViewConsumers:
         """Take the view over from any other session, and add the consumers to `session`; count the unread messages.
 
         The other session fails (`ConsumerSession.take_over`). The consumers are those on all generations that are not
-        archived. Each is reset to its checkpoint, or to the beginning if its stream lost the message there. The
-        predecessor, if there is one, is removed. Raises LeaderUnavailable, BrokerMisconfigured if the archive cannot
-        be used, the client's errors.
+        archived. Each is reset to its checkpoint, or to the beginning if its stream lost the message there. Then those
+        that have nothing unread on a sealed generation are left out. The predecessor, if there is one, is removed.
+        Raises LeaderUnavailable, BrokerMisconfigured if the archive cannot be used, the client's errors.
         """
         self._places = []
         kept = first_kept(self._settings)
@@ -59,7 +59,9 @@ class ViewConsumers:
         return unread
 
     async def hear(self, js: JetStreamContext, leader: Leader, session: ConsumerSession) -> int:
-        """Add the consumers of one more generation; return how many messages are unread there.
+        """Reset the consumers of one more generation as `hear_all` does, and add all of them.
+
+        Returns how many messages are unread there.
 
         Raises LeaderUnavailable, the client's errors.
         """

@@ -56,7 +56,9 @@ def _headers(setting: str) -> dict[str, str]:
 
 
 class JsonExporter(SpanExporter):
-    """Sends spans to the collector that OpenTelemetry's variables name. It sends each batch once: newer spans wait.
+    """Sends OwnSpans, and no other spans, to the collector that OpenTelemetry's variables name.
+
+    It sends each batch once: newer spans would have to wait for a repeat.
 
     `why` says in words how the last attempt ended; empty before the first.
     """

@@ -1,7 +1,7 @@
-"""Turns our spans into spans of OpenTelemetry's library, and sends them. Only `json_exporter` imports it as well.
+"""Turns our spans into spans of OpenTelemetry's library, and sends them.
 
-The library is an optional extra, so this module is imported only when it is needed. ModuleNotFoundError then says that
-the library is missing.
+Of infra, only this module and `json_exporter` import the library, an optional extra. So both are imported only when
+they are needed. ModuleNotFoundError then says that the library is missing.
 """
 
 import threading

@@ -39,7 +39,7 @@ async def traced(
     dead_letters: DeadLetters,
     server: Server,
 ) -> AsyncIterator[None]:
-    """Trace what the service records and answers in the block, and send the last spans at its end.
+    """Trace what the service records and answers in the block; at its end, wait at most 2 s for the last spans.
 
     `metrics` get a count of spans sent, failed and dropped. Without OTEL_EXPORTER_OTLP_ENDPOINT nothing is traced.
     Raises SettingsError if the library is not installed, or one of OpenTelemetry's variables cannot be used.

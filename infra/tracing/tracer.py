@@ -113,7 +113,10 @@ class Tracer:
 
     @_harmless
     def dead_letter(self, delivery: Delivery, error: Exception | None, attempts: int) -> None:
-        """Make the span of a dead letter: `error` ended the last of `attempts`. None: it was not tried; no span."""
+        """Make the span of a dead letter: `error` ended the last of so many attempts.
+
+        `error` None: the message was not tried; no span.
+        """
         heard = self._heard(delivery)
         if error is not None and self.is_traced(heard.key):
             now_ns = nanoseconds(self._clock())

@@ -62,7 +62,7 @@ def split_by_time(text: str) -> list[str | SaidTime]:
 
 
 def _at(day: str, clock: str) -> datetime:
-    """Return the instant of `clock` (`HH:MM:SS`, UTC) on `day` (`YYYY-MM-DD `, with its blank).
+    """Return the instant of `clock` (`HH:MM:SS` or `HH:MM:SS.mmm`, UTC) on `day` (`YYYY-MM-DD `, with its blank).
 
     Empty `day`: the last such instant that is at most 1 minute after now. Raises ValueError if there is no such time.
     """

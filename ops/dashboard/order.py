@@ -114,8 +114,8 @@ class ShownOrder(NamedTuple):
     """What the page of an order shows. `status`: in words; `heading`: the order itself, in lines.
 
     `deadline` None: the fact of its acceptance is not known here. `over`: no further fact is to be expected. `waits`:
-    what is owed now; `pending`: what is owed now, and what follows from that if all goes well. `letters`: its dead
-    letters, as far as they were asked for. `sequence`: the largest sequence of the facts; 0: all are from logs.
+    what is owed now; `pending`: what is owed now, and what follows from that if all goes well. `letters`: those
+    dead letters of the order that were asked for. `sequence`: the largest sequence of the facts; 0: all are from logs.
     `trouble`: see KnownFacts. `trace`: the URL of the order's trace; empty: not known.
     """
 

@@ -140,8 +140,8 @@ async def _answer(http: httpx.AsyncClient, how: AnswerOptions, stream: str, user
 
     `user`: the id of an order's customer; None: the stream is no order's.
 
-    For an account that the service does not know, return 0; for such an order, an OrderSeen with the status `unknown`.
-    Raises Unreachable, also for an answer without the fields that it must have.
+    For an account that point_svc does not know, return 0. For an order that order_svc does not know, return an
+    OrderSeen with the status `unknown`. Raises Unreachable, also for an answer without the fields that it must have.
     """
     kind, _, key = stream.partition("-")
 

@@ -106,8 +106,8 @@ def command(
     in flight is no finding until its deadline and --grace are over.
 
     The report (report.json) has a SHA-256 chain over each log. An audit that ends with exit code 0 leaves a checkpoint.
-    Without --full, the next audit of the same code continues from there, if nothing before the checkpoint was changed;
-    else it begins at the beginning. A log that was changed is a finding. If you do not trust the operator of the
+    Without --full, the next audit of the same code continues from there if nothing before the checkpoint was changed.
+    Otherwise it begins at the beginning; a log that was changed is a finding. If you do not trust the operator of the
     system, keep the reports elsewhere and give one to --against.
 
     Exit code 4: nothing was found, but newer code recorded facts that this version cannot judge.

@@ -35,7 +35,7 @@ class _Source:
         self._index = 0
 
     async def next(self) -> bytes | None:
-        """Look when the next item was recorded (see `when`), without feeding it; None: there are no more items.
+        """Return when the next item was recorded (see `when`), without feeding it; None: there are no more items.
 
         If the chunk is used up, read the next one that is not empty. Raises the errors of `chunks`.
         """

@@ -71,7 +71,7 @@ def grouped(letters: Iterable[DeadLetter]) -> list[DeadLetterGroup]:
     """Group these dead letters, which must be in the order of DEAD. The group of the oldest one comes first.
 
     A dead letter that was not tried is in the group of the last tried one before it of its key and consumer. Without
-    one, its own error counts.
+    such a one, its own error and frame say its group.
     """
     firsts: dict[DeadLetterKey, tuple[str, str, str]] = {}
     found: dict[tuple[str, str, str], list[DeadLetter]] = {}

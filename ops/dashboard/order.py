@@ -77,8 +77,8 @@ class Hops(NamedTuple):
     """Where the time between a fact's cause and the fact went, in milliseconds.
 
     `into_stream_ms`: from the record of the cause to its storing in the stream; `from_stream_ms`: from there to the
-    record of the fact; below 0 counts as 0. `share`: the sum of both, in percent of the largest sum among the order's
-    facts; `first`: `into_stream_ms` in percent of the same.
+    record of the fact; a negative time counts as 0. `share`: the sum of both, in percent of the largest such sum among
+    the order's facts; `first`: `into_stream_ms` in percent of the same.
     """
 
     into_stream_ms: float

@@ -51,7 +51,10 @@ class SaidTime(NamedTuple):
 
 
 def split_by_time(text: str) -> list[str | SaidTime]:
-    """Split a text at its times in UTC: each is a SaidTime, so that a page can show it in another time zone."""
+    """Split a text at its times in UTC: each is a SaidTime, so that a page can show it in another time zone.
+
+    A time that does not exist, such as 25:00:00, stays a part of the text.
+    """
     parts: list[str | SaidTime] = []
     end = 0
     for found in _SAID.finditer(text):

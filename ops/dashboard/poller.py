@@ -43,8 +43,8 @@ class Point(NamedTuple):
 class Snapshot(NamedTuple):
     """All services as they were seen `at` an instant (UTC). `number` counts the snapshots from 1.
 
-    `look` is the newest look, `before` one about WINDOW_S (10 s) earlier: the first look, if that is later. `figures`
-    and `health` are those of the time between; in snapshot 1, `before` is `look`.
+    `look` is the newest look, `before` that about WINDOW_S (10 s) earlier, or the first look if none is so old.
+    `figures` and `health` are those of the time between both; in snapshot 1, `before` is `look`.
     `active`: by fact, the last look (its `at`) that found that one was recorded since the look before; a fact is
     missing if no look did. Nothing is found between two looks if one of them has no numbers of the fact's service.
     `usual`: by service, the last numbers in which it had taken a step: it may be away now, or have begun anew.

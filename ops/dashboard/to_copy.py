@@ -18,7 +18,7 @@ def commands(fact: SeenFact, categories: Collection[str], generations: Sequence[
     Left out: the former, if its sequence is 0 or the broker lacks its generation; the latter, if its position is 0 or
     this code does not fold its stream. A fact that refused, fenced or canceled has `just what-if`, too: it decides
     again with this checkout's code. `categories`: those of the streams that this code folds. `generations`: those that
-    the broker has; empty: not known, and none is lacking.
+    the broker has; empty: not known, so none counts as lacking.
     """
     found = []
     if fact.sequence and (not generations or generation_of(fact.sequence) in generations):

@@ -12,7 +12,10 @@ _FRAME: Final = re.compile(r'File "(?:[^"\n]*/)?((?:contracts|infra|[a-z_]+_svc)
 
 
 class DeadLetterKey(NamedTuple):
-    """What is redriven together: all dead letters of one key (such as an order's id) of one consumer, oldest first."""
+    """What is redriven together: all dead letters of one key (such as an order's id) of one consumer, oldest first.
+
+    `consumer`: the listener's name, as in DeadLetter.
+    """
 
     consumer: str
     key: str

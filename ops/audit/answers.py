@@ -56,10 +56,11 @@ class AnswerOptions(NamedTuple):
 
 
 async def ask(how: AnswerOptions, logs: ServiceLogs, cut: Cut, checker: Checker, watch: Watch) -> tuple[Live, Answers]:
-    """Ask each service for products, accounts, coupons or orders, those that changed last within the cut.
+    """Ask the services for products, accounts, coupons or orders: up to `how.most` each, changed last within the cut.
 
-    Call it once `checker` has taken all facts up to the cut. Returns the comparable answers, and how many were
-    comparable or not. Raises Unreachable if a service gives no answer in time, or one that cannot be used; StoreError.
+    With `how.ready`, services that are not ready are not asked. Call it once `checker` has taken all facts up to the
+    cut. Returns the comparable answers; and how many were comparable, were not, or were refused because of newer code.
+    Raises Unreachable if a service gives no answer in time, or any other one that cannot be used; StoreError.
     """
     not_asked = await _not_ready(how.services, logs) if how.ready else []
     names = [name for name in logs if name not in not_asked]
@@ -114,7 +115,8 @@ async def _busy(logs: ServiceLogs, cut: Cut, service: str, most: int) -> Sequenc
 
     Each comes with the id of the order's customer, whom the order's newest fact within the cut names; None for other
     streams. Without the id order_svc would refuse to answer, so an order whose newest fact cannot be read is left out:
-    that fact is a finding, or of newer code. Only the last LOOK_BACK * `most` records are searched. Raises StoreError.
+    that fact is a finding, or of newer code. Only the last LOOK_BACK (20) * `most` records are searched. Raises
+    StoreError.
     """
     end = cut.logs[service]
     found: dict[str, str | None] = {}
@@ -138,8 +140,8 @@ async def _answer(http: httpx.AsyncClient, how: AnswerOptions, stream: str, user
 
     `user`: the id of an order's customer; None: the stream is no order's.
 
-    An unknown account is answered by 0, an unknown order by an OrderSeen with the status `unknown`. Raises Unreachable,
-    also for an answer without the fields that it must have.
+    For an account that point_svc does not know, return 0. For an order that order_svc does not know, return an
+    OrderSeen with the status `unknown`. Raises Unreachable, also for an answer without the fields that it must have.
     """
     kind, _, key = stream.partition("-")
 

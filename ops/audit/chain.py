@@ -15,7 +15,7 @@ LINK_EVERY: Final = 10_000  # positions
 
 
 class HashChain:
-    """Computes the chain over one log from its records, and keeps the digests of some links."""
+    """Computes the chain over one log from its records; keeps the digests at every 10,000th and watched position."""
 
     def __init__(self, watched: Collection[int] = ()) -> None:
         """Begin before the log's first record. `watched`: positions whose links are kept, too."""

@@ -102,12 +102,13 @@ def command(
     """Prove that nothing was lost, doubled or forged, on the running system.
 
     Both copies of history, the services' logs (from DATA_DIR) and the stream, are read up to a consistent cut. They are
-    compared fact by fact and added up: stock, points, coupons, and the end of every order. An order in flight is no
-    finding until its deadline and --grace are over.
+    compared fact by fact and added up: stock, points, coupons, and the end of every order. Without --at-rest, an order
+    in flight is no finding until its deadline and --grace are over.
 
     The report (report.json) has a SHA-256 chain over each log. An audit that ends with exit code 0 leaves a checkpoint.
-    The next audit continues from there, after it has checked that nothing before the checkpoint was changed. If you do
-    not trust the operator of the system, keep the reports elsewhere and give one to --against.
+    Without --full, the next audit of the same code continues from there if nothing before the checkpoint was changed.
+    Otherwise it begins at the beginning; a log that was changed is a finding. If you do not trust the operator of the
+    system, keep the reports elsewhere and give one to --against.
 
     Exit code 4: nothing was found, but newer code recorded facts that this version cannot judge.
     """

@@ -86,7 +86,7 @@ async def take(stream: Stream, logs: ServiceLogs, *, backup: bool = False, stand
     """Take a cut of the running system, as of now, without the moves to causes after it (see `moved_to`).
 
     It first waits, for each service, until the stream has its log's present end, or gets no more of that log for
-    `standstill_s` seconds.
+    `standstill_s` seconds. Either way that end becomes the service's `published`.
     `backup`: the stream is a restored backup, which does not grow: there is no wait, and `published` is what the stream
     has. Raises StoreError, LeaderUnavailable, ArchiveDamaged, the client's errors.
     """
@@ -121,7 +121,7 @@ def _generation(info: StreamInfo) -> Generation:
 async def _until_published(stream: Stream, service: str, log: SQLiteStore, position: int, standstill_s: float) -> None:
     """Wait until the stream has a service's log up to `position`, or gets no more of it for `standstill_s` seconds.
 
-    Raises StoreError, LeaderUnavailable, the client's errors.
+    Raises StoreError, LeaderUnavailable, ArchiveDamaged, the client's errors.
     """
     loop = asyncio.get_running_loop()
     reached, moved_at = -1, loop.time()

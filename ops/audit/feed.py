@@ -17,7 +17,7 @@ ProgressCallback = Callable[[int], None]
 
 
 def when(body: bytes) -> bytes:
-    """Cut the recorded instant (UTC, RFC 3339) out of a fact's JSON. Results compare as the instants do, roughly.
+    """Return the bytes of the recorded instant (UTC, RFC 3339) in a fact's JSON. They compare as instants do, roughly.
 
     A body without `at` gives any bytes: the result only decides which source is fed next.
     """
@@ -35,9 +35,9 @@ class _Source:
         self._index = 0
 
     async def next(self) -> bytes | None:
-        """Return when the next item was recorded (see `when`); None: there are no more items.
+        """Return when the next item was recorded (see `when`), without feeding it; None: there are no more items.
 
-        Reads the next chunks if this one is used up; they may be empty. Raises the errors of `chunks`.
+        If the chunk is used up, read the next one that is not empty. Raises the errors of `chunks`.
         """
         while self._index >= len(self._chunk):
             chunk = await anext(self._chunks, None)

@@ -16,8 +16,8 @@ def command() -> None:
     """Show the whole flow in a browser: what is well, what waits for whom, every order's way. Until SIGTERM or Ctrl-C.
 
     The dashboard logs its address. It asks the services for numbers and lists, and the broker for dead letters and for
-    the facts of an order whose page is open. Searches read the services' logs in DATA_DIR. It changes nothing unless
-    you redrive a dead letter. `just up` starts a dashboard, too. Only this machine can reach it.
+    the facts of an order that is opened or looked for. Searches read the services' logs in DATA_DIR. It changes nothing
+    unless you redrive a dead letter. `just up` starts a dashboard, too. Only this machine can reach it.
 
     \b
     Exit code: 0 stopped on request; 2 it cannot start

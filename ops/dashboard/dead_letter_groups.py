@@ -12,7 +12,10 @@ _FRAME: Final = re.compile(r'File "(?:[^"\n]*/)?((?:contracts|infra|[a-z_]+_svc)
 
 
 class DeadLetterKey(NamedTuple):
-    """What is redriven together: all dead letters of one key (such as an order's id) of one consumer, oldest first."""
+    """What is redriven together: all dead letters of one key (such as an order's id) of one consumer, oldest first.
+
+    `consumer`: the listener's name, as in DeadLetter.
+    """
 
     consumer: str
     key: str
@@ -70,7 +73,8 @@ def key_of(letter: DeadLetter) -> DeadLetterKey:
 def grouped(letters: Iterable[DeadLetter]) -> list[DeadLetterGroup]:
     """Group these dead letters, which must be in the order of DEAD. The group of the oldest one comes first.
 
-    A dead letter that was not tried is in the group of the last tried one before it of its key and consumer.
+    A dead letter that was not tried is in the group of the last tried one before it of its key and consumer. Without
+    such a one, its own error and frame say its group.
     """
     firsts: dict[DeadLetterKey, tuple[str, str, str]] = {}
     found: dict[tuple[str, str, str], list[DeadLetter]] = {}
@@ -83,7 +87,10 @@ def grouped(letters: Iterable[DeadLetter]) -> list[DeadLetterGroup]:
 
 
 def error_class(error: str) -> str:
-    """Return the class's name in an error's text, such as `ValidationError: …`; else the text's first 60 characters."""
+    """Return the class's name in an error's text: `ValidationError` for `ValidationError: …`.
+
+    Without a name before the first colon, return the text's first 60 characters.
+    """
     name, colon, _ = error.partition(":")
     return name if colon and name.replace(".", "").isidentifier() else error[:60]
 

@@ -106,7 +106,10 @@ def dead_letter_routes(
 
 
 def _keys(fields: dict[str, list[str]]) -> Sequence[DeadLetterKey]:
-    """Return the keys that are picked in a form (its fields `key`), each once. Raises Problem (400) if none is."""
+    """Return the keys that are picked in a form (its fields `key`), each once; what is no key is left out.
+
+    Raises Problem (400) if none is picked.
+    """
     picked = [one.split(" ") for one in fields.get("key", ())]
     keys = [DeadLetterKey(*one) for one in picked if len(one) == 2 and all(one)]
     if not keys:

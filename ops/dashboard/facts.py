@@ -21,7 +21,7 @@ class KnownFacts(NamedTuple):
     """The facts of one order, each once, in the order of `causal`; none if neither stream nor archive has one.
 
     `trouble`: why the stream cannot be read now, in words; empty: it was read. With a `trouble`, `facts` are those of
-    the last reading, followed by those that only the services' logs have.
+    the last reading, followed by those that the services' logs have besides.
     """
 
     facts: Sequence[SeenFact]
@@ -39,7 +39,7 @@ class OrderReader:
     """Reads the facts of orders. What was read of an order is returned again for KEPT_S (0.2 s)."""
 
     def __init__(self, latest: Latest, in_logs: InLogs, more_names: Callable[[], Sequence[str]] = tuple) -> None:
-        """`more_names`: names of facts of newer code, which are read, too."""
+        """`more_names` returns names of facts of newer code, which are read, too."""
         self._latest = latest
         self._in_logs = in_logs
         self._more_names = more_names
@@ -47,7 +47,7 @@ class OrderReader:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def facts(self, order_id: str) -> KnownFacts:
-        """Return the facts of this order from stream and archive, or why the stream cannot be read (see KnownFacts).
+        """Return the facts of this order from stream and archive; if the stream cannot be read, see KnownFacts.
 
         Raises Unreachable if the stream cannot be read, no fact was read before, and no service's log has one.
         """

@@ -35,7 +35,10 @@ class Hit(NamedTuple):
 
 
 class FoundThings(NamedTuple):
-    """What was found; `missed` says of each other place, in words, that nothing is there or why it cannot be asked."""
+    """What was found; `missed` says of each place without a hit that nothing is there, or why it cannot be asked.
+
+    A place that was not tried, because another one had the fact, is in neither.
+    """
 
     hits: list[Hit]
     missed: list[str]
@@ -72,9 +75,9 @@ class Finder:
         self._reader = reader
 
     async def find(self, text: str) -> FoundThings:
-        """Find what has this id. `<stream>@<version>` means a fact.
+        """Find the order, product or coupon with this id, and a customer's orders. `<stream>@<version>` means a fact.
 
-        A number may be the sequence (in DEAD) of a dead letter, too.
+        A number may be the sequence (in DEAD) of a dead letter, too. A text that is no id is in `missed`.
         """
         stream, at, version = text.partition("@")
         if at:

@@ -68,7 +68,10 @@ class Drawing(NamedTuple):
 
 
 def draw(rows: Sequence[FactRow], services: Sequence[str]) -> Drawing:
-    """Return the picture of these rows, with a column for each of the services, and of those that rows name besides."""
+    """Return the picture of these rows, with a column for each of the services, and of those that rows name besides.
+
+    A service that hears its own fact gets no arrow.
+    """
     named = [name for row in rows for name in (row.service, *(hearer.service for hearer in row.hearers))]
     columns = {name: LEFT + number * COLUMN for number, name in enumerate(dict.fromkeys([*services, *named]))}
     return Drawing(

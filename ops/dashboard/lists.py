@@ -76,7 +76,7 @@ class Filters(NamedTuple):
 def filters(parameters: Mapping[str, str]) -> Filters:
     """Return the filters of an address; what is empty or missing is the default. Wrong values are refused only later.
 
-    A search has the newest first, whatever the address says.
+    The sort's default is `usual_sort`. A search has the newest first, whatever the address says.
     """
     chosen = {name: value for name, value in parameters.items() if name in DEFAULTS and value.strip()}
     if any(chosen.get(name) for name in SEARCHED):
@@ -132,7 +132,8 @@ async def listed(
 ) -> ListedPage:
     """Ask order_svc for a page of at most `limit` orders from `cursor` on (empty: the first); SEARCHED are not sent.
 
-    Raises Problem (400), with order_svc's words, for a wrong filter; Unreachable if order_svc gives no usable answer.
+    Raises Problem (400), with order_svc's words, for a wrong filter or cursor; Unreachable if order_svc gives no usable
+    answer.
     """
     asked = {name: value for name, value in wanted._asdict().items() if name not in SEARCHED}
     query = urlencode(asked | {"cursor": cursor, "limit": str(limit)})

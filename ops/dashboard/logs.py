@@ -14,7 +14,7 @@ from ops.details import fact_body
 class LoggedFact(NamedTuple):
     """A fact in the log of its `service` (without `_svc`). `order_id`: the order that it names; empty: none.
 
-    `at`: None if this code cannot read the fact.
+    If this code cannot read the fact, `at` is None and `order_id` empty.
     """
 
     service: str

@@ -77,7 +77,8 @@ class Hops(NamedTuple):
     """Where the time between a fact's cause and the fact went, in milliseconds.
 
     `into_stream_ms`: from the record of the cause to its storing in the stream; `from_stream_ms`: from there to the
-    record of the fact. `share`: both, and `first`: the former alone, in percent of the order's longest such time.
+    record of the fact; a negative time counts as 0. `share`: the sum of both, in percent of the largest such sum among
+    the order's facts; `first`: `into_stream_ms` in percent of the same.
     """
 
     into_stream_ms: float
@@ -112,9 +113,10 @@ class Scrubber(NamedTuple):
 class ShownOrder(NamedTuple):
     """What the page of an order shows. `status`: in words; `heading`: the order itself, in lines.
 
-    `over`: no further fact is to be expected. `waits`: what is owed now; `pending`: what is owed now, and what follows
-    from that if all goes well. `sequence`: the largest sequence of the facts. `trouble`: see KnownFacts. `trace`: the
-    URL of the order's trace; empty: not known.
+    `deadline` None: the fact of its acceptance is not known here. `over`: no further fact is to be expected. `waits`:
+    what is owed now; `pending`: what is owed now, and what follows from that if all goes well. `letters`: those
+    dead letters of the order that were asked for. `sequence`: the largest sequence of the facts; 0: all are from logs.
+    `trouble`: see KnownFacts. `trace`: the URL of the order's trace; empty: not known.
     """
 
     order_id: str

@@ -107,11 +107,13 @@ class OrderBoard:
         return await self._stream.dead_letters(f"{PREFIX}.*.{order_id}", whole=False)
 
     async def events(self, order_id: str, at: str, after: int) -> AsyncGenerator[bytes, None]:
-        """Yield an event with the page's HTML whenever that has changed, or a TROUBLE: why the order cannot be read.
+        """Yield an event with the HTML of the page's changing part whenever that has changed.
 
-        Ends after the event FINISHED, when the order is over, or when the poller closes. After PING_S (10 s) without an
-        event it yields a PING. An event's id is the largest sequence of the facts on the page; `after`: the id that the
-        open page has.
+        If the stream cannot be read and no fact is known, yield a TROUBLE: why. Ends after the event FINISHED, when
+        the order is over, or when the poller closes. After PING_S (10 s) without an event it yields a PING.
+
+        An event's id is the largest sequence of the facts on the page; a TROUBLE's id is `after`. `after`: the id that
+        the open page has. `at`: see `order_page`.
         """
         clock = asyncio.get_running_loop().time
         drawn, drawn_from, quiet_since = "", None, clock()

@@ -51,7 +51,10 @@ class SaidTime(NamedTuple):
 
 
 def split_by_time(text: str) -> list[str | SaidTime]:
-    """Split a text at its times in UTC: each is a SaidTime, so that a page can show it in another time zone."""
+    """Split a text at its times in UTC: each is a SaidTime, so that a page can show it in another time zone.
+
+    A time that does not exist, such as 25:00:00, stays a part of the text.
+    """
     parts: list[str | SaidTime] = []
     end = 0
     for found in _SAID.finditer(text):
@@ -62,7 +65,7 @@ def split_by_time(text: str) -> list[str | SaidTime]:
 
 
 def _at(day: str, clock: str) -> datetime:
-    """Return the instant of `clock` (`HH:MM:SS`, UTC) on `day` (`YYYY-MM-DD `, with its blank).
+    """Return the instant of `clock` (`HH:MM:SS` or `HH:MM:SS.mmm`, UTC) on `day` (`YYYY-MM-DD `, with its blank).
 
     Empty `day`: the last such instant that is at most 1 minute after now. Raises ValueError if there is no such time.
     """

@@ -57,7 +57,10 @@ def plot(series: Sequence[Series], points: int, limit: float | None = None) -> P
 
 
 def top_of(value: float) -> float:
-    """Return the least of 1, 2 and 5 times a power of ten that is not below the value, such as 0.2 or 50; 1 for 0."""
+    """Return the least of 1, 2 and 5 times a power of ten that is not below the value, such as 0.2 or 50.
+
+    Returns 1 for a value of 0 or less.
+    """
     if value <= 0:
         return 1.0
     power = 10.0 ** floor(log10(value))

@@ -43,7 +43,8 @@ class Point(NamedTuple):
 class Snapshot(NamedTuple):
     """All services as they were seen `at` an instant (UTC). `number` counts the snapshots from 1.
 
-    `look` is the newest look; `figures` and `health` are those of the time from `before`, about WINDOW_S (10 s).
+    `look` is the newest look, `before` that about WINDOW_S (10 s) earlier, or the first look if none is so old.
+    `figures` and `health` are those of the time between both; in snapshot 1, `before` is `look`.
     `active`: by fact, the last look (its `at`) that found that one was recorded since the look before; a fact is
     missing if no look did. Nothing is found between two looks if one of them has no numbers of the fact's service.
     `usual`: by service, the last numbers in which it had taken a step: it may be away now, or have begun anew.
@@ -111,7 +112,7 @@ class Poller:
             self._viewers -= 1
 
     def recent(self) -> Figures | None:
-        """Return the figures of the last LATELY_S (300 s), or since the first look; None before two looks."""
+        """Return the figures of about the last LATELY_S (300 s), or since the first look; None before two looks."""
         if self.latest is None or not self._kept or self._kept[0] is self.latest.look:
             return None
         return figures(self._kept[0], self.latest.look)

@@ -32,9 +32,9 @@ KeyState = Literal["waits", "runs", "done", "fails", "stopped", "unknown"]
 class KeyOutcome(NamedTuple):
     """What a redrive did, or would do, with the dead letters of one key.
 
-    `facts`: pairs of a dead letter's sequence of DEAD and the names of the facts that it led to, as one text. `left`:
-    how many dead letters of the key remain. `why`: in words, for the states `fails` and `unknown` (no usable answer
-    came); else empty.
+    `facts`: pairs of a dead letter's sequence of DEAD and the names of the facts that it led to, as one text, or
+    `nothing new`; one that failed is not in it. `left`: how many dead letters of the key remain, as the service says;
+    0 without its outcomes. `why`: in words, for the states `fails` and `unknown` (no usable answer came); else empty.
     """
 
     key: DeadLetterKey
@@ -147,7 +147,7 @@ class Operations:
         return self._known.get(its_id)
 
     def begin(self, its_id: str, reason: str, keys: Sequence[DeadLetterKey]) -> Operation:
-        """Begin an operation, and return it; one with an id that is known is not begun again."""
+        """Begin an operation, and return it. If the id is known, nothing begins, and its operation is returned."""
         if its_id not in self._known:
             operation = self._known[its_id] = Operation(its_id, reason, keys, self._clock())
             over = [one.id for one in self._known.values() if one.over]

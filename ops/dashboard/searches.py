@@ -40,7 +40,7 @@ class LogSearch:
         self._turn = asyncio.Lock()
 
     async def page(self, wanted: Filters, cursor: str = "") -> ListedPage:
-        """Return a page of the orders that fit `wanted`, newest first.
+        """Return a page of at most PAGE (50) orders that fit `wanted`, the newest by `ListedPage.by` first.
 
         `cursor`: `following` of the page before; empty: the first page. Raises Problem (400) for an invalid filter or
         cursor; Unreachable if the log cannot be read, or the search takes longer than `search_s` seconds, its wait for
@@ -70,7 +70,10 @@ class LogSearch:
 
 
 def criteria_for(wanted: Filters) -> Criteria:
-    """Return what these filters ask for, as the options of `just find` would. Raises Problem (400)."""
+    """Return what these filters ask for, as the options of `just find` would.
+
+    Raises Problem (400) if one is invalid, or if `older_than_s` is set.
+    """
     if wanted.older_than_s != DEFAULTS["older_than_s"]:
         raise _wrong("older_than_s does not go with product, coupon or time: `until` says how old orders have to be")
     if wanted.status not in ("ALL", "PENDING", "CONFIRMED", "CANCELED"):

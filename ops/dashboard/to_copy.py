@@ -15,8 +15,10 @@ from ops.trace import STOPPING
 def commands(fact: SeenFact, categories: Collection[str], generations: Sequence[int] = ()) -> list[str]:
     """Return commands that show the fact as the stream has it, and the state of the fact's stream just after it.
 
-    For a fact that refused, fenced or canceled, `just what-if` is added: it decides again with this checkout's code.
-    `categories`: those of the streams that this code folds. `generations`: those that the broker has; empty: not known.
+    Left out: the former, if its sequence is 0 or the broker lacks its generation; the latter, if its position is 0 or
+    this code does not fold its stream. A fact that refused, fenced or canceled has `just what-if`, too: it decides
+    again with this checkout's code. `categories`: those of the streams that this code folds. `generations`: those that
+    the broker has; empty: not known, so none counts as lacking.
     """
     found = []
     if fact.sequence and (not generations or generation_of(fact.sequence) in generations):
@@ -44,5 +46,8 @@ def state_command(stream: str, position: int) -> str:
 
 
 def trace_address(template: str, order_id: str) -> str:
-    """Return the URL of an order's trace: `template` with the id in the place of TRACE_ID; empty if that is empty."""
+    """Return the URL of an order's trace: `template` with the trace's id (32 hexadecimal digits) in place of TRACE_ID.
+
+    Returns an empty text for an empty template.
+    """
     return template.replace(TRACE_ID, f"{trace_id(order_id):032x}")

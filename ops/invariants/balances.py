@@ -25,7 +25,7 @@ class Balance(Struct, array_like=True):
 
 
 def unsettled(courses: Courses, step: str, is_quiet: IsQuiet) -> Iterator[tuple[Order, int]]:
-    """Yield each order in flight that holds less (with -1) or more (with 1) than it claims at this step.
+    """Yield each order of `courses.in_flight` that holds less (with -1) or more (with 1) than it claims at this step.
 
     `step`: the step's service, without `_svc`. To judge the sums now, add the order's part so many times to a copy of
     `claimed`; the remembered sums stay, because these orders go on. See Course.still_takes.

@@ -154,10 +154,10 @@ class Checker:
     def finish(self, live: Live | None = None, published: Mapping[str, int] | None = None) -> list[Finding]:
         """Judge what can be judged only at the end. Returns the findings in the order in which they were made.
 
-        If an invariant has more than MOST_OF_A_KIND, the others are counted in one finding at the end. Call it once.
+        Of an invariant with more than MOST_OF_A_KIND (100), one finding at the end counts the others. Call it once.
 
-        `live`: the services' answers, if they were asked. `published`: service → the position up to which (inclusive)
-        the stream must have its log when not quiet; a service that is missing there: 0.
+        `live`: the services' answers; None: they were not asked. `published`: service → the position up to which
+        (inclusive) the stream must have the service's log when not quiet; a service that is missing there: 0.
         """
         self._causes.finish()
         self._chain.finish(self._courses)

@@ -180,8 +180,9 @@ def _category(stream: str) -> str:
 class Copies:
     """Checks invariant 8: service logs = stream, as sets by fact id with equal bytes, when quiet.
 
-    A fact may be in the stream several times, always with the same bytes, and before its cause. While not quiet the
-    stream may lag behind the logs. The logs must have every fact of the stream, because the stream is fed from them.
+    A fact may be in the stream several times, always with the same bytes. It may come there before its cause. While not
+    quiet the stream may lack facts of the logs after `published` (see Checker.finish). The logs must have every fact of
+    the stream, because the stream is fed from them.
     """
 
     def __init__(self, facts: LoggedFacts, findings: Findings, memory: Memory) -> None:

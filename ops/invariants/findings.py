@@ -66,8 +66,8 @@ class _Open(NamedTuple):
 class Findings:
     """Collects findings in the order in which they are made.
 
-    `all` returns at most MOST_OF_A_KIND of an invariant, then one for each invariant with more, which says how many
-    were left out. `fact` is the fact at hand, set by the checker; None if there is none.
+    `all` returns at most MOST_OF_A_KIND (100) of an invariant, then one for each invariant with more, which says how
+    many were left out. `fact` is the fact at hand, set by the checker; None if there is none.
     """
 
     def __init__(self, newer: Explains | None = None, memory: Memory | None = None) -> None:

@@ -48,7 +48,7 @@ class Live(NamedTuple):
 
 
 def differences(expected: Live, found: Live) -> Iterator[tuple[str, str]]:
-    """Yield (where, what) in words for each answer of `found` that is missing, additional, or not the expected one.
+    """Yield (where, what) in words for each answer that `found` lacks, has in addition, or has otherwise than expected.
 
     A customer without an account has 0 points.
     """

@@ -2,7 +2,7 @@
 
 Such a fact is counted, and is no finding. A finding that it may explain is dropped. But versions, causes and copies
 (invariants 7 and 8) are judged of every fact. Only a cause that no other facts name, in a stream of a category that no
-log has, is taken on trust.
+log has, is taken on trust. What an order's course lacks (Chain, of 7, too) is a finding that may be explained.
 
 A fact of an unknown type may explain findings about its stream's subject and its order, with that order's products,
 account and coupon. It also may explain those about the product, account or coupon that it names itself. A fact of a

@@ -80,7 +80,7 @@ async def completed(
 
 
 def rates_from(shown: Screen) -> str:
-    """Say over how many seconds the rates are, and where to see them over a longer time."""
+    """Say over how many seconds the rates are; if over few, also where to see them over a longer time."""
     window_s = shown.figures.window_s
     if window_s <= WINDOW_S * 2:
         return f"those of the last {window_s:g} s; a running dashboard, or --watch, has them over minutes"
@@ -210,7 +210,10 @@ def show(shown: Screen, *, json: bool) -> None:
 
 
 async def _watch(addresses: Mapping[str, ServiceAddress], every_s: float, timeout_s: float, *, json: bool) -> None:
-    """Show a screen every `every_s` seconds, with rates over at most LONGEST_S + `every_s` seconds; does not return."""
+    """Show a screen every `every_s` seconds, with rates over at most LONGEST_S + `every_s` seconds; does not return.
+
+    While no service answers, it prints an error in place of the screen. Raises SettingsError.
+    """
     looks: deque[Look] = deque([await look(addresses, timeout_s, os.environ)])
     while True:
         await asyncio.sleep(every_s)
@@ -246,7 +249,7 @@ def command(*, as_json: bool, watch: float | None, timeout: float) -> None:
     while the broker or a service is away, and says so. A service that does not answer within --timeout is away.
 
     \b
-    Exit code: 0 all is well; 1 something needs attention; 2 wrong usage; 3 no service answers. Of --watch: 0
+    Exit code: 0 all is well; 1 something needs attention; 2 wrong usage; 3 no service answers. With --watch: 0 or 2
     Settings:  ORDER_PORT (8001) and the other ports, BIND_HOST (127.0.0.1)
     """
     addresses = services(os.environ)

@@ -29,12 +29,12 @@ class Room(NamedTuple):
 class Figures(NamedTuple):
     """Figures of the last `window_s` seconds: orders a second, their times to the end (seconds), and what waits now.
 
-    `known`: whether order_svc told its numbers at both moments; otherwise the rates mean nothing. `accepted`,
-    `confirmed`, `canceled` and `refused` are rates, a second. A time is None if no order ended, or was compensated, in
-    this time. `oldest_…_s`: how long the oldest has waited; 0: none waits. `full_in_s`: in how many seconds the
-    stream's newest generation is full at the rate at which facts come; None if none come, or it has no limit.
-    `reasons`: reason → rate of canceled orders; `refusals`: cause → rate of refused requests for an order; both without
-    rates of 0. `rooms`: what is free, and until when.
+    `known`: whether order_svc told its numbers at both moments; otherwise the rates mean nothing, and what waits may be
+    0 because it is not known. `accepted`, `confirmed`, `canceled` and `refused` are rates, a second. A time is None if
+    no order ended, or was compensated, in this time. `oldest_…_s`: how long the oldest has waited; 0: none waits.
+    `full_in_s`: in how many seconds the stream's newest generation is full at the rate at which facts come; None if
+    none come, or it has no limit. `reasons`: reason → rate of canceled orders; `refusals`: cause → rate of refused
+    requests for an order; both without rates of 0. `rooms`: what is free, and until when.
     """
 
     window_s: float

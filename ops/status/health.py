@@ -87,8 +87,8 @@ def _waits(seen: Figures) -> str:
 def _away(now: Look) -> Iterator[Concern]:
     """Yield a concern for each service that does not answer.
 
-    If `just up` runs, the next step is `just roll`: it makes that `just up` start the service again. No other command
-    can start a service there.
+    If `just up` runs, a service is started by `just roll`: it makes that `just up` start the service again. No other
+    command can start a service there. A process that still works on the service's folder has to go on or end first.
     """
     rolls = ", as the running `just up` does at `just roll`" if now.machine.up else ""
     for seen in now.services:

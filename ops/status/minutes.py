@@ -52,8 +52,8 @@ async def over_minutes(
 ) -> Figures:
     """Return the figures, with the rates of this system's dashboard if those are over a longer time.
 
-    Without an answer in TIMEOUT_S (1 s), and for one of another program or system, the figures are returned as they
-    are. Raises SettingsError.
+    Without an answer in TIMEOUT_S (1 s), and for one without known rates or of another program or system, the figures
+    are returned as they are. Raises SettingsError.
     """
     request = ServiceRequest(ServiceAddress("dashboard", dashboard_settings(env).url), "GET", PATH)
     try:

@@ -37,7 +37,8 @@ class Samples:
     def __init__(self, text: str = "") -> None:
         """`text` is in the format of Prometheus; empty: no numbers.
 
-        Raises ValueError if it is in another format, or has a number that no service exports (see `_possible`).
+        Raises ValueError if it is in another format, or has a number `saga_…` that no service exports (see
+        `_possible`). Numbers of other names are taken as they are.
         """
         self._by_name: dict[str, list[Sample]] = {}
         try:
@@ -83,7 +84,8 @@ class SeenService(NamedTuple):
     """One service at one moment. `trouble`: in words, why it does not answer; empty if it does.
 
     `not_ready`: why it is not ready, in its own words; empty if it is, or with `trouble`. `warnings` are its own, too;
-    none unless it is ready. `unmeasured`: in words, why it has no `samples` although it answers; empty if it has some.
+    none unless it is ready. `unmeasured`: in words, why it has no `samples` although it answers; empty if it has some,
+    or with `trouble`.
     """
 
     service: ServiceAddress
@@ -115,7 +117,9 @@ class Look(NamedTuple):
 
 
 async def look(addresses: Mapping[str, ServiceAddress], timeout_s: float, env: Mapping[str, str] | None = None) -> Look:
-    """Ask all services at the same time. One that does not answer within `timeout_s` seconds has a `trouble`.
+    """Ask all services at the same time. One without an answer to `/readyz` in `timeout_s` seconds has a `trouble`.
+
+    One that answers there, but gives no usable answer to `/metrics` in this time, is `unmeasured`.
 
     `env`: the environment of the system, whose processes are looked for on this machine; None: they are not. Raises
     SettingsError if `env` is invalid.

@@ -87,7 +87,7 @@ def of_archive(env: Mapping[str, str]) -> list[Path]:
 
 
 def of_audit(env: Mapping[str, str], *, backup: bool) -> Path:
-    """Return the folder with the report and the checkpoint of audits: of the system's, or if `backup`, of a backup's.
+    """Return the default folder of audits' report and checkpoint: of the system's, or if `backup`, of a backup's.
 
     It may be missing. Raises SettingsError.
     """

@@ -98,9 +98,9 @@ async def history(
 ) -> list[tuple[Notification, Fact]]:
     """Read the facts of a thing's stream, with their records, from the log of the service that keeps it; by version.
 
-    Before them come those that older code recorded in another stream. The list ends before the first fact that is later
-    than `position` or `time`; None: neither bounds it. Raises RecordedByNewerCode if newer code recorded one of them,
-    Found if one cannot be read; SettingsError, Unreachable.
+    Before them come those that older code recorded in another stream, if the log's index has them. The list ends before
+    the first fact that is later than `position` or `time`; None: neither bounds it. Raises RecordedByNewerCode if newer
+    code recorded one of them, Found if one cannot be read; SettingsError, Unreachable.
     """
     service, category, _ = kinds()[kind]
     stream = f"{category}-{key}"

@@ -21,7 +21,7 @@ LONGEST_PAUSE_S: Final = 2.0
 SOON_S: Final = 10.0
 """A service that asks to wait longer than this waits for an operator, so nobody waits for it here."""
 GOOD: Final = frozenset({200, 201, 202})
-LONGEST_DETAIL: Final = 500  # characters of a service's own words in an error
+LONGEST_DETAIL: Final = 500  # characters of the text that `problem` makes of an answer
 
 PLAIN_HTTP: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """A TLS context that is never used: services speak plain HTTP.
@@ -104,7 +104,7 @@ async def ask_with(
     """Send a request that may be repeated, and return the answer, which has an expected status.
 
     After a 503 that asks by Retry-After for another attempt soon it is sent again, up to ATTEMPTS times in all. Raises
-    Unreachable as `send` does; UnexpectedAnswer, which has the service's own words, for another status.
+    Unreachable as `send` does; UnexpectedAnswer, with the service's own words, if the last status is not in `expected`.
     """
     service = request.service
     for left in reversed(range(ATTEMPTS)):
@@ -129,9 +129,9 @@ def http_client() -> httpx.AsyncClient:
 
 
 def problem(answer: ServiceAnswer) -> str:
-    """Return an answer's status, title and detail as a printable text for people, cut after LONGEST_DETAIL characters.
+    """Return an answer's status, title and detail as one printable text for people.
 
-    Escapes for what is not printable may make it longer.
+    The whole text is cut after LONGEST_DETAIL characters. Escapes for what is not printable may make it longer.
     """
     words = [str(answer.body[name]) for name in ("title", "detail") if answer.body.get(name)]
     return printable(": ".join([str(answer.status), *words])[:LONGEST_DETAIL])

@@ -87,7 +87,7 @@ def of_archive(env: Mapping[str, str]) -> list[Path]:
 
 
 def of_audit(env: Mapping[str, str], *, backup: bool) -> Path:
-    """Return the folder with the report and the checkpoint of audits: of the system's, or if `backup`, of a backup's.
+    """Return the default folder of audits' report and checkpoint: of the system's, or if `backup`, of a backup's.
 
     It may be missing. Raises SettingsError.
     """
@@ -130,8 +130,8 @@ def unused(env: Mapping[str, str], changed: Iterable[Path], otherwise: str, *, b
     a lock file, can. With `broker` the bundled broker's lock is held, too, if it has a folder. No lock is waited for:
     if another process holds one, also by this function, InUse is raised. DATA_DIR is made if missing.
 
-    `changed`: the paths that the block changes; no other process may have a file there open. `otherwise`: what the
-    error says was not done. Raises InUse, SettingsError.
+    `changed`: the paths that the block changes; before it, no other process may have a file there open. `otherwise`:
+    what the error says was not done. Raises InUse, SettingsError.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -160,7 +160,8 @@ def unused(env: Mapping[str, str], changed: Iterable[Path], otherwise: str, *, b
 def open_files(paths: Iterable[Path]) -> Iterator[tuple[int, str]]:
     """Yield process id and path of each file, at or below these paths, that another process has open.
 
-    Only Linux tells, and only of processes that this one may look into; elsewhere nothing is yielded.
+    A file that is open several times comes as often. Only Linux tells, and only of processes that this one may look
+    into; elsewhere nothing is yielded.
     """
     roots = [str(path.resolve()) for path in paths]
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):

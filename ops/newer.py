@@ -1,4 +1,4 @@
-"""What newer code recorded: its facts in a store, and what it may have recorded below DATA_DIR."""
+"""Finds what newer code recorded: its facts in a store; by vocabulary, names of facts and fields that logs may have."""
 
 import contextlib
 import sqlite3

@@ -42,9 +42,9 @@ def print_out(what: RenderableType, *, style: str = "", error: bool = False, wra
     """Print a text or a table of Rich on standard output, or as an `error` on standard error.
 
     A text may have several lines; without a `style` none of them is broken. `style` is one of Rich's, such as "red".
-    `wrap`: break the lines of a table or of a text with a style at the terminal's width. No word of a table is cut,
-    such as an id: one that needs more columns is wider than the terminal. A file or pipe is UNBROKEN columns wide,
-    unless COLUMNS says otherwise.
+    `wrap`: break the lines of a text with a style at the terminal's width. A table's lines are always broken there. No
+    word of a table is cut, such as an id: one that needs more columns is wider than the terminal. A file or pipe is
+    UNBROKEN columns wide, unless COLUMNS says otherwise.
     """
     if isinstance(what, str) and not style:
         click.echo(printable(what, keep=LINES), err=error)

@@ -33,8 +33,8 @@ FORMAT: Final = re.sub(r"@font-face {{.*?}}\n\n?", "", CONSOLE_SVG_FORMAT, flags
 def in_terminal(*command: str, env: Mapping[str, str] | None = None) -> str:
     """Run a program to its end, its standard output on a terminal of WIDTH columns; return that output.
 
-    The output includes the escape codes. The program's environment is this process's, without NO_COLOR and UV, and
-    `env` added. Raises CalledProcessError if the exit code is not 0.
+    The output includes the escape codes. The program's environment is this process's, without NO_COLOR and UV, with
+    `env` added, then COLUMNS and TERM set. Raises CalledProcessError if the exit code is not 0.
     """
     keyboard, screen = pty.openpty()
     terminal = {"COLUMNS": str(WIDTH), "TERM": "xterm-256color"}

@@ -19,7 +19,10 @@ LIST: Final = r"(?<=^{key} = \[\n)(?:    .*\n)*(?=\]$)"
 
 
 def pinned(project: dict[str, Any]) -> Iterator[str]:
-    """Yield the names of the packages that pyproject.toml itself pins."""
+    """Yield the names of all packages that pyproject.toml requires, its build backend included.
+
+    Each requirement must be `name==version`.
+    """
     requirements = [
         *project["project"]["dependencies"],
         *(one for extra in project["project"]["optional-dependencies"].values() for one in extra),

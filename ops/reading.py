@@ -70,10 +70,11 @@ class Stream(NamedTuple):
 
 
 async def kept_generations(stream: Stream) -> list[StreamInfo]:
-    """Return the infos of the generations that are read from the broker, the oldest first: those not in the archive.
+    """Return the infos of the generations that are read from the broker, the oldest first.
 
-    Call this before `Stream.archived`: an archive in a bucket reads its newest manifests here. Raises ArchiveDamaged,
-    also if the streams know another archive; the client's errors.
+    These are the ones after the newest archived generation; without an archive, all. Call this before
+    `Stream.archived`: an archive in a bucket reads its newest manifests here. Raises ArchiveDamaged, also if the
+    streams know another archive; the client's errors.
     """
     found = await find_generations(stream.nc, stream.js)
     if stream.archive is not None:
@@ -171,9 +172,9 @@ async def chunks(
     They come in lists, each in stream order and maybe empty. `after` and `ends` bound single generations, by the name
     of a generation's stream: only messages with sequences above that in `after` (no effect if `first` is a time), up to
     and including that in `ends`. `last` None: reading ends at the end that the stream has when reading begins. With
-    `follow` it does not end, and `last`, `after` and `ends` do not bound the newest generation. At most one and a half
-    batches of BATCH are on their way; the rest waits in the broker, so a reader may be as slow as it likes. Raises
-    ConsumerFailed, ArchiveDamaged, the client's errors.
+    `follow`, which is only for EVENTS, it does not end; `last`, `after` and `ends` do not bound the newest generation.
+    At most one and a half batches of BATCH are on their way; the rest waits in the broker, so a reader may be as slow
+    as it likes. Raises ConsumerFailed, ArchiveDamaged, the client's errors.
     """
     archived: Sequence[GenerationManifest] = ()
     if stream.name != EVENTS:

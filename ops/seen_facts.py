@@ -136,7 +136,7 @@ async def _of_service(env: Mapping[str, str], service: str, streams: Sequence[st
 async def logged_facts(log: ServiceLog, streams: Sequence[str]) -> list[SeenFact]:
     """Return the facts of an order's saga in these streams of the log, which are the order's own. Raises Unreachable.
 
-    A record that cannot be decoded is left out.
+    A record that FactBody cannot be decoded from is left out. If only the fact cannot be decoded, `fact` is None.
     """
     found: list[SeenFact] = []
     for stream in streams:

@@ -31,7 +31,7 @@ class RecordedFacts(Protocol):
     """Finds facts in a service's log, as SQLiteStore does."""
 
     async def select_stream(self, stream: str) -> list[Notification]:
-        """Return all records of this stream, in the order of their versions."""
+        """Return all records of this stream by version; before them its facts that older code recorded elsewhere."""
         ...
 
     async def find_all(self, ids: Collection[tuple[str, int]]) -> list[Notification]:
@@ -40,9 +40,9 @@ class RecordedFacts(Protocol):
 
 
 class ServiceLog(SQLiteStore):
-    """A service's log, opened for reading. Its methods raise Unreachable, which names the log and its file.
+    """A service's log, opened for reading. The methods that it defines raise Unreachable, with the log and its file.
 
-    Only `select_streams` raises StoreError, as in SQLiteStore.
+    The others, such as `select_streams`, raise StoreError as in SQLiteStore.
     """
 
     path: Path
@@ -81,7 +81,7 @@ class ServiceLog(SQLiteStore):
         return [Notification(*row) for row in rows]
 
     async def has_stream(self, stream: str) -> bool:
-        """Return whether any fact of this stream is recorded."""
+        """Return whether any fact is recorded in this stream; one that older code recorded elsewhere does not count."""
         with self._named(), translated():
             rows = await self._reader.execute_fetchall(
                 "SELECT 1 FROM stored_events WHERE originator_id = ? LIMIT 1", (stream,)

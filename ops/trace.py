@@ -304,8 +304,8 @@ async def export(env: Mapping[str, str], order_id: str | None, since: datetime, 
     """Hand the order's trace to OpenTelemetry; `order_id` None: up to `most` traces of the slowest orders.
 
     `since`: only orders that ended at that time or later count among the slowest.
-    `to` is the value of `--otlp`; with `-` the traces are printed instead. Raises Found if there is no such order;
-    Unusable, Unreachable, SettingsError.
+    `to` is the value of `--otlp`; with `-` the traces are printed instead. Raises Found if there is no such order, or
+    none has ended since then; Unusable, Unreachable, SettingsError.
     """
     url = None if to == otlp.STANDARD_OUTPUT else otlp.endpoint(to, env)
     async with reading.stream(env) as stream:

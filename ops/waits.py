@@ -38,7 +38,7 @@ class Due(NamedTuple):
 def due(facts: Sequence[SeenFact], parts: Sequence[Part], steps: Steps = STEPS) -> list[Due]:
     """Return the answers that services owe now to an order with these facts: at most one for each command.
 
-    They are in the order of the facts that they answer.
+    They are in the order of the facts that they answer. Empty if newer code canceled the order.
     """
     by_name = {fact.name: fact for fact in facts}
     answered = {(fact.service, fact.cause) for fact in facts}
@@ -91,7 +91,7 @@ def opened(facts: Mapping[str, SeenFact], steps: Steps = STEPS) -> list[Step]:
 def to_come(facts: Sequence[SeenFact], now_due: Sequence[Due], steps: Steps = STEPS) -> list[Due]:
     """Return all answers still to come if all goes well: those due now (`now_due`), and what follows, in order.
 
-    After a cancel, or while a compensation is due, return only those due now.
+    After a cancel, or while a cancel or a compensation is due, return only those due now.
     """
     names = {fact.name for fact in facts}
     found = list(now_due)

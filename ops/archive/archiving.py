@@ -1,9 +1,9 @@
-"""Archives closed generations, the oldest first: writes files, proves them, writes the manifest, deletes the stream.
+"""Archives sealed generations, the oldest first: writes files, proves them, writes the manifest, deletes the stream.
 
-A run that is killed leaves each generation in one of three states. It may have files without a manifest: the next run
-writes them anew. It may have a manifest and its stream: the next run proves the files again and deletes the stream. Or
-its stream is deleted, and it is done. A stream is deleted only in a run that has proven its files, only if the archive
-has all generations before it, and only once the label of all later streams says which archive has it.
+A run that is killed leaves each generation that it began in one of three states. It may have files without a manifest:
+the next run writes them anew. It may have a manifest and its stream: the next run proves the files again and deletes
+the stream. Or its stream is deleted, and it is done. A stream is deleted only in a run that has proven its files, only
+if the archive has all generations before it, and only once the label of all later streams says which archive has it.
 """
 
 import asyncio
@@ -52,8 +52,8 @@ class Archived(Struct):
 
     `place`: the folder or bucket of the archive. `archived`: the generations whose files this run wrote and proved.
     `deleted`: the names of the streams that it deleted. `kept`: name of a stream → why it stays, each reason with the
-    next step; streams behind the first one that cannot be archived are left out. `possible`: only of a dry run, the
-    names of the streams that it would have archived.
+    next step. It has the first one that cannot be archived, and archived ones that must stay; not the newest stream,
+    nor others. `possible`: only of a dry run, the names of the streams that it would have archived.
     """
 
     place: str
@@ -64,12 +64,13 @@ class Archived(Struct):
 
 
 async def archive(env: Mapping[str, str], watch: Watch, *, dry_run: bool = False) -> Archived:
-    """Archive generations, the oldest first, up to one that cannot be archived; then delete their streams.
+    """Archive generations, the oldest first, up to one that cannot be archived; then delete the archived streams.
 
-    `dry_run`: only say which could be archived, and why the next one has to stay. A dry run makes no file but copies of
-    a bucket's files in its cache, if it has to read them. Raises SettingsError (another run is at work, or the folder
-    cannot be used), NoForeignFile, Unreachable, Found (the files are not what stream and logs have, or a stream
-    changed). After an error each stream that is not deleted yet stays; the next run deletes those of archived
+    Streams that earlier runs archived are deleted, too. The newest generation always stays. `dry_run`: only say which
+    could be archived, and why the next one has to stay. A dry run makes no file but copies of a bucket's files in its
+    cache, if it has to read them. Raises SettingsError (another run is at work, or the folder cannot be used),
+    NoForeignFile, Unreachable, Found (the files are not what stream and logs have, a stream changed, or another machine
+    archived it). After an error each stream that is not deleted yet stays; the next run deletes those of archived
     generations.
     """
     settings = load(Settings, "nats", 4_222, env)
@@ -90,7 +91,7 @@ async def archive_closed(
     *,
     dry_run: bool = False,
 ) -> Archived:
-    """Do what the function `archive` does, into the Archive `archive`, under a lock that the caller holds.
+    """Do what the function `archive` does, into the parameter `archive`, under a lock that the caller holds.
 
     `heard_by`: the listeners that must have heard a generation before it is archived. Raises Found; the errors of
     reading logs, archive and stream.

@@ -23,14 +23,14 @@ from ops.progress import progress_option, watched
 def command(
     *, dry_run: bool, lost: bool, copy_to: str | None, through: str | None, as_json: bool, progress: bool
 ) -> None:
-    """Move closed generations of the stream into the archive, the oldest first, beside the running system.
+    """Move sealed generations of the stream into the archive, the oldest first, beside the running system.
 
     Each becomes compressed files in ARCHIVE_DIR, or in the bucket of ARCHIVE_URL, with an index and a manifest. They
     are read back and compared with the stream and with the services' logs; only then the stream is deleted. A
     generation stays while a consumer or view has not heard all of it, an order in it is open or not compensated, or a
     dead letter is of one of its messages: then the reason and the next step are said. All commands read archive and
-    stream as one history. Run it again at any time, also after a run that was killed. Exit code 1: a generation has to
-    stay.
+    stream as one history. Run it again at any time, also after a run that was killed. Exit code 1: a generation before
+    the newest has to stay.
 
     The streams know which archive they left generations to: with another one, or without it, services and commands
     stop, and say so. If it is lost for good, and the stores are whole: --lost.

@@ -20,7 +20,7 @@ PIECE: Final = 8 << 20  # bytes
 
 
 async def copy(env: Mapping[str, str], to: str, through: str | None, watch: Watch) -> list[str]:
-    """Copy the archive of `env` to another place; return the names of the generations that were missing there.
+    """Copy the archive of `env` to another place; return the names of the generations that it copied.
 
     `to`: a bucket as s3://bucket/prefix, or a folder. `through`: the name of the last generation to copy; None: all.
     The copies are read back. A generation that already has a manifest in the other place is not copied again. Raises

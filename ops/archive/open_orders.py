@@ -27,7 +27,8 @@ from ops.trace import OF_ORDER
 from order_svc.compensation import compensated
 
 FEW: Final = 2_000
-"""So many orders of a generation are looked up by their ids in the later ones. For more, these are read whole."""
+"""Up to so many orders are looked up by their ids in the other kept generations. Only for more, or for those that are
+open after that, these are read whole."""
 
 _MSG_ID: Final = MSG_ID.encode()
 _BITS: Final = {name: 1 << number for number, name in enumerate(OF_ORDER)}

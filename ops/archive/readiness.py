@@ -49,9 +49,9 @@ async def why_not(
 ) -> list[str]:
     """Return the reasons why this generation has to stay, each with the next step; empty if it can be archived.
 
-    All consumers of `heard_by` must exist, and no consumer of the generation may have messages to go. Open orders are
-    looked for only if there is no other reason. `log` is order_svc's. Raises the errors of reading logs, archive and
-    stream.
+    All consumers of `heard_by` must exist, no consumer of the generation may have messages to go, and no dead letter
+    may be of it. Of one that is not sealed, that is the only reason returned. Open orders are looked for only if there
+    is no other. `log` is order_svc's. Raises the errors of reading logs, archive and stream.
     """
     name = str(info.config.name)
     if not info.config.sealed:

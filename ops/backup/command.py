@@ -27,10 +27,10 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 def backup_command(folder: Path, *, stores_only: bool, as_json: bool, progress: bool) -> None:
     """Back up the services' stores and the streams into FOLDER, beside the running system.
 
-    FOLDER must be missing or empty; it gets its content at once, when that is whole. It has a copy of each store, up to
-    one consistent cut, the acknowledged foreign messages, and manifest.json with all checksums; without --stores-only
-    also the snapshots of DEAD and of all generations of EVENTS, and the archive (of a bucket the manifests). Read
-    models, exports and audit reports are not part of it.
+    FOLDER must be missing or empty; it gets its content at once, when that is whole. It has a copy of each store (all
+    up to one consistent cut), the acknowledged foreign messages, and manifest.json with all checksums; without
+    --stores-only also the snapshots of DEAD and of all generations of EVENTS, and the archive (of a bucket the
+    manifests). Read models, exports and audit reports are not part of it.
     """
     began = time.monotonic()
     with watched(as_lines=progress) as watch:
@@ -60,10 +60,11 @@ def restore_command(folder: Path, *, yes: bool, accept_findings: bool, as_json: 
     """Restore the backup in FOLDER as the data below DATA_DIR, while nothing runs on it.
 
     All checksums are compared before anything is replaced. If streams are restored, they and the stores are audited
-    before, too. Old data is moved aside, not deleted; stores, streams and archive only with --yes. Exit code 4: newer
-    code recorded facts in the backup, which this version does not know. The services make their consumers and read
-    models anew. With NATS_URL, the broker's streams and consumers are left as they are, and there is no audit; archive
-    and acknowledged foreign messages are restored only if there are none.
+    before, too. Old data is moved aside, not deleted; stores, streams and archive that exist only with --yes. Exit code
+    4: newer code recorded facts in the backup, which this version does not know; --accept-findings restores it all the
+    same. The services make their consumers and read models anew. With NATS_URL, the broker's streams and consumers are
+    left as they are, and there is no audit; archive and acknowledged foreign messages are restored only if there are
+    none.
     """
     began = time.monotonic()
     with watched(as_lines=progress) as watch:

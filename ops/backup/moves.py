@@ -23,8 +23,8 @@ class HalfMoved(Unusable):
 def move_all(moves: Sequence[Move]) -> None:
     """Make all moves, in their order and durably. The folders of the new places are made.
 
-    If one fails (OSError) or is interrupted, those before it are moved back, and the exception is raised. Raises
-    HalfMoved if one cannot be moved back.
+    If one fails (OSError) or is interrupted, those before it are moved back, folders of new places that are then empty
+    are removed, and the exception is raised. Raises HalfMoved if one cannot be moved back.
     """
     done: list[Move] = []
     folders = {path.parent for move in moves for path in move}

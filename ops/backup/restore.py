@@ -90,10 +90,11 @@ HAS_DATA: Final = (
 async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: Accepted) -> Restored:
     """Restore the backup in `folder` as the data of `env`.
 
-    With NATS_URL set, the broker's streams are left as they are. Raises SettingsError (data exists, a folder cannot be
-    used, a broker runs on the port, the archive is not the backup's, or the backup has an unknown service), InUse,
-    NotABackup, NoForeignFile (the backup's), Found (the backup is damaged, or the audit has findings),
-    RecordedByNewerCode, Unreachable, sqlite3.Error (the audit's), HalfMoved. Only after HalfMoved the data is changed.
+    With NATS_URL set, the broker's streams are left as they are. Without it they are replaced, even if the backup has
+    no streams. Raises SettingsError (data exists, a folder cannot be used, a broker runs on the port, the archive is
+    not the backup's, or the backup has an unknown service), InUse, NotABackup, NoForeignFile (the backup's), Found (the
+    backup is damaged, or the audit has findings), RecordedByNewerCode, Unreachable, sqlite3.Error (the audit's),
+    HalfMoved. Only after HalfMoved the data is changed.
     """
     backup = manifest.read(folder)
     watch.begins("comparing the checksums", len(backup.checksums))
@@ -181,7 +182,7 @@ def _refuse_unknown(backup: Manifest) -> None:
 def _data(env: Mapping[str, str], places: _Places) -> list[Path]:
     """Return the absolute paths of what a restore replaces; each may be missing.
 
-    These are the folders and identities of all services and, unless they stay, the broker's streams and the archive.
+    These are the folders and identities of all services and, without NATS_URL, the broker's streams and the archive.
     """
     of_streams = [data.of_broker(env), *data.of_archive(env)] if places.broker else []
     return [path.absolute() for path in (*data.of_services(env), *of_streams)]
@@ -198,7 +199,7 @@ def _refuse_newer(folder: Path, backup: Manifest) -> None:
 def _dependent(env: Mapping[str, str], places: _Places) -> list[Path]:
     """Return the absolute paths of what is only true of the replaced stores and streams; each may be missing.
 
-    These are the audits' reports and checkpoints and, unless the streams stay, the acknowledged foreign messages.
+    These are the audits' reports and checkpoints and, without NATS_URL, the acknowledged foreign messages.
     """
     return [path.absolute() for path in (*data.of_audits(env), *([foreign.path(env)] if places.broker else []))]
 

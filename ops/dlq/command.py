@@ -80,7 +80,8 @@ def redrive(
     Without --yes nothing is changed: each service decides, and says what it would record. The services must run. With
     --yes a dead letter that was handled is deleted; the first one that still cannot be handled stops its key. Handling
     a message twice records nothing new. A service that gives no answer ends the command: what was done for the keys
-    before is printed, also with --json. Exit code 1: a key is stopped, or there is no such dead letter.
+    before is printed, also with --json. Exit code 1: a key has one that still cannot be handled, also without
+    --yes; or there is no such dead letter.
     """
     if bool(sequences) == everything:
         raise click.UsageError("either sequences that `ls` lists, or --all")

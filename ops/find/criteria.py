@@ -44,7 +44,7 @@ class Criteria(NamedTuple):
 
     @property
     def containing(self) -> bytes:
-        """Bytes that each of these facts has in its body, empty if no id is asked for.
+        """Bytes that each fact of `topics` has in its body if its order fits; empty if no id is asked for.
 
         They are one of the ids that are asked for, as JSON: the one that is likely to be the rarest.
         """

@@ -26,7 +26,7 @@ class Listed(NamedTuple):
 
 
 async def listed(env: Mapping[str, str], criteria: Criteria) -> Listed:
-    """Return the orders that the list has of the user asked for, otherwise the pending ones, if these are asked for.
+    """Return the ids that the list has of the wanted user's orders, or without a user of pending ones, if wanted.
 
     For other criteria return Listed(), and do not read the list. Raises SettingsError.
     """

@@ -31,8 +31,8 @@ T = TypeVar("T")
 class Search(NamedTuple):
     """How to search. `before`: only orders whose `position` is less; None: all. `limit`: return at most this many.
 
-    `counting`: count all orders that fit, by status and reason, too. `whole`: read the whole log; use neither the order
-    list nor a search for the positions of times.
+    `counting`: also count, by status and reason, all orders that fit and are below `before`, on later pages, too.
+    `whole`: read all of the log below `before`; use neither the order list nor a search for the positions of times.
     """
 
     criteria: Criteria
@@ -54,8 +54,8 @@ class FoundOrders(NamedTuple):
     """What was found. `following`: the value of `before` for the next page; None: this page is the last.
 
     `counts`: of all orders that fit, on this page and on later ones; empty without `counting`. `within`: the part of
-    the log in which they could be; `last`: the log's last position. `notes`: texts for the person who searches.
-    `newer`: texts about what only newer code knows. `damaged`: texts about facts that cannot be read.
+    the log in which orders that fit could be; `last`: the log's last position. `notes`: texts for the person who
+    searches. `newer`: texts about what only newer code knows. `damaged`: texts about facts that cannot be read.
     """
 
     orders: list[FoundOrder]

@@ -143,9 +143,9 @@ def _subject(fact: str) -> str:
 
 
 def mermaid(flow: Iterable[Part]) -> str:
-    """Return a Mermaid flowchart: each service's facts, with arrows from the facts and requests that lead there.
+    """Return a Mermaid flowchart: each service's facts, with arrows from what leads there.
 
-    Arrows to compensations are dotted, and compensations red.
+    That is a fact, or a command of a client or the clock. Arrows to compensations are dotted, and compensations red.
     """
     boxes, arrows, undone = [], [], []
     for one in flow:

@@ -70,7 +70,7 @@ async def rebuild(
     ArchiveDamaged, the client's errors, OSError, Unreachable (the new store cannot be written), StoreSetupError (the id
     of the store is damaged).
     Raises Found: the stream is not whole or contradicts the old store, or facts would be lost that may not be. After an
-    error the store has the same facts as before; after an OSError the new one may be in place.
+    OSError the new store may be in place; after any other error the store has the same facts as before.
     """
     path = folder / "events.sqlite"
     with _stopped(service, folder):

@@ -238,7 +238,7 @@ class _Replay:
         print_line(line(message), flush=self._speed is not None)
 
     def how_far(self) -> str:
-        """Return a text for people: how many messages were replayed, and with which option to continue."""
+        """Return a text for people: how many messages were replayed, and with which option to continue, if one can."""
         published = self._publisher
         if published is None and self.done.last is None:
             return "nothing was replayed"

@@ -112,7 +112,7 @@ def bounded(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def parsed(lines: Iterable[bytes]) -> Iterator[tuple[int, ReplayedMessage]]:
-    """Yield the number of each line, from 1, and its message. Empty lines are skipped.
+    """Yield the number of each line, from 1, and its message. Blank lines are skipped, but counted.
 
     Raises BadLine at the first bad line.
     """

@@ -87,8 +87,8 @@ def due_s(since_first_ns: int, speed: float | None) -> float:
 async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGenerator[ReplayedMessage]:
     """Yield the selected messages of EVENTS, in its order, up to its end as of now.
 
-    With `since` and without `first`, it reads what the broker stored since then, less MAX_CLOCK_SKEW: no fact is stored
-    before it is said.
+    With `since` and without `first`, it reads only what the broker stored later than MAX_CLOCK_SKEW before `since`. No
+    fact is stored before it is said, but for that difference of the clocks.
     A foreign message whose subject `is_subject` refuses is left out, selected or not, with a line on standard error.
     One whose subject is not UTF-8 comes with these bytes escaped, under another subject. Raises Unreachable,
     SettingsError.

@@ -33,10 +33,10 @@ class Changed(msgspec.Struct, frozen=True):
 class Difference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One decision of a service that would differ, or one record that cannot be read.
 
-    `position` and `fact_id` are those of the decision's first record in the service's log; None if it was made once
-    more over the end of the log. `cause` is the id of the fact that was heard, `heard` its name, if known. `recorded`
-    and `now` are the names of the facts recorded and of those that the working tree decides. `why`: the reason, if
-    there is more to say.
+    `position` and `fact_id` are those of the decision's first record in the service's log, or of the record that cannot
+    be read; None if the decision was made once more over the end of the log. `cause` is the id of the fact that was
+    heard, `heard` its name, if known. `recorded` and `now` are the names of the facts recorded and of those that the
+    working tree decides. `why`: the reason, if there is more to say.
     """
 
     service: str

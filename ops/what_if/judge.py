@@ -107,7 +107,7 @@ def _cause(record: Notification) -> str | None:
 
 
 class Judge:
-    """Judges one service: counts in `counts`, and calls `found` with each difference.
+    """Judges one service: counts in `counts`, and calls `found` with each Difference, also of the kind `newer`.
 
     First `take` gets all runs in the order of the log; then `ask_again` gets every fact that the service hears.
     """
@@ -174,7 +174,7 @@ class Judge:
             self._differs(run, "differs", name, now)
 
     def ask_again(self, record: Notification) -> None:
-        """Decide once more a fact that the service hears, over the states at the log's end; report any new fact.
+        """Decide once more a fact that the service hears, over the states at the log's end; report a new fact or error.
 
         No new fact may follow: the service has answered the heard fact already, or had nothing to say. A heard fact
         newer than every answered one may still be undelivered: it is counted as open, and not reported.

@@ -1,4 +1,4 @@
-"""Closed generations leave the broker for the archive: proven first, and then read with the stream as one history."""
+"""Sealed generations leave the broker for the archive: proven first, and then read with the stream as one history."""
 
 import asyncio
 import contextlib

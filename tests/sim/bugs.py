@@ -507,7 +507,7 @@ BUGS: Final = (
     ),
     # Of the archive ---------------------------------------------------------------------------------------------------
     Bug(
-        "deletes a closed generation before its files are proven",
+        "deletes a sealed generation before its files are proven",
         (
             Change(
                 "ops/archive/archiving.py",

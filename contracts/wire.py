@@ -47,9 +47,9 @@ def said_by(name: str) -> str:
 
 
 def _facts(module: ModuleType) -> list[type[Fact]]:
-    """Return the fact types that a module declares, in its order.
+    """Return the fact types that a module declares, in its order; base classes of facts are left out.
 
-    Raises TypeError if the name of a fact does not begin with the module's name.
+    Raises TypeError if the first part of a fact's name (`said_by`) is not the module's name.
     """
     kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Fact)]
     # A base class has no tag of its own; msgspec gives it the name of the class.

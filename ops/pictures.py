@@ -57,7 +57,7 @@ def demo(*options: str) -> str:
 
 
 def crash() -> str:
-    """Run `just demo --crash` and return its output. Raises CalledProcessError."""
+    """Run `just demo --crash` in a terminal; return its output with the escape codes. Raises CalledProcessError."""
     return demo("--crash")
 
 

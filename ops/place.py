@@ -136,8 +136,9 @@ def lines_of(answer: ServiceAnswer) -> list[str]:
 def told(answer: ServiceAnswer) -> list[str]:
     """Return order_svc's answer to POST /orders as lines for a person.
 
-    They have the status and, as far as the answer has them, the problem, the amounts, and the command that traces the
-    order. After an error of the service the order is UNKNOWN: it may be recorded all the same.
+    They have the HTTP status, the order's status, and, as far as the answer has them, problem, amounts, and the
+    command that traces the order. After an error of the service the order is UNKNOWN: it may be recorded all the
+    same. Raises KeyError, TypeError, ValueError or AttributeError for an answer that is none of order_svc.
     """
     body, status = answer.body, answer.status
     unknown = "UNKNOWN whether it is placed" if status >= SERVER_ERROR else "REFUSED"

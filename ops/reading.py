@@ -54,8 +54,8 @@ class Read(NamedTuple):
 class Stream(NamedTuple):
     """A connection to the broker, its JetStream context, and the `name` of the stream to read there.
 
-    By the name EVENTS the archive and all generations are read as one history: sequences rise from one generation to
-    the next, and each says its generation. `archive` None: no archive is read.
+    By the name EVENTS the archive and all generations are read as one history. Sequences rise from one generation to
+    the next, and each sequence says its generation. `archive` None: no archive is read.
     """
 
     nc: BrokerClient

@@ -301,9 +301,9 @@ async def _print_live(stream: reading.Stream, order_id: str, unknown: Sequence[s
 
 
 async def export(env: Mapping[str, str], order_id: str | None, since: datetime, to: str, most: int) -> None:
-    """Hand the order's trace to OpenTelemetry; `order_id` None: up to `most` traces of the slowest orders.
+    """Hand the order's trace to OpenTelemetry; `order_id` None: the traces of the slowest hundredth of the orders.
 
-    `since`: only orders that ended at that time or later count among the slowest.
+    Of these at most `most`, and at least one. `since`: only orders that ended at that time or later are counted.
     `to` is the value of `--otlp`; with `-` the traces are printed instead. Raises Found if there is no such order, or
     none has ended since then; Unusable, Unreachable, SettingsError.
     """

@@ -61,9 +61,10 @@ class Refusing(NamedTuple):
 
 
 class Progress:
-    """Knows the in-flight orders, and which service leaves them waiting; tells clients, `/readyz` and the log.
+    """Knows the in-flight orders, and which service leaves them waiting.
 
-    Orders that were in flight at the start are included.
+    It tells that to `/readyz`, the log, and the clients whose orders admission control refuses. Orders that were in
+    flight at the start are included.
     """
 
     def __init__(self, runtime: Runtime, admission: AdmissionControl) -> None:
@@ -101,7 +102,10 @@ class Progress:
         return f"{'; '.join(self.unanswered()) or why}; retry after the given delay"
 
     def unanswered(self) -> list[str]:
-        """Return a sentence for each service that answers none of the orders that wait for it."""
+        """Return a sentence for each service that, at the last look, had answered nothing since an order reached it.
+
+        That order had reached it SILENT_AFTER (1 s) or more before. `look` says when services are looked for at all.
+        """
         now = self._runtime.clock()
         return [service.text(now) for service in self._unanswered.values()]
 

@@ -61,7 +61,10 @@ class FileCache:
             os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))  # to use it is not to write
 
     def add(self, file: ArchivedFile, source: Path) -> None:
-        """Copy a file that is on this machine, without a look at its checksum."""
+        """Put a copy of `source`, which is `file`, into the cache; the least recently used other copies may go.
+
+        Its checksum is not compared, neither here nor in this FileCache's `path`, until the copy is changed.
+        """
         with self._translated(), self._unfinished() as made:
             shutil.copyfile(source, made)
             self._keep(made, self._folder / file.sha256)

@@ -167,11 +167,11 @@ class Leader:
             begin, span = end + 1, min(2 * span, SPAN_FORWARDS)
 
     async def read_back(self, subject: str, end: int | None = None) -> AsyncIterator[list[Published]]:
-        """Yield the facts on this subject from the sequence `end` back to the stream's beginning, in lists.
+        """Yield the facts on this subject from the sequence `end`, included, back to the stream's beginning, in lists.
 
-        Each list has a part of the stream, in stream order; the next list has the part before, up to twice as long.
-        Without an `end`: from the stream's end. Foreign messages and those that a person acknowledged as foreign are
-        left out, so a list may be empty.
+        Each list has the facts of a span of sequences, in stream order. The next list's span is before it, and at most
+        twice as long. Without an `end`: from the stream's end. Foreign messages and those that a person acknowledged as
+        foreign are left out, so a list may be empty.
         """
         last, first = await self.last(subject), self.first_sequence
         newest = 0 if last is None else last.sequence

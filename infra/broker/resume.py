@@ -152,9 +152,10 @@ async def _lost(service: str, store: EventStore, its_id: str, position: int, seq
 async def _read_until_whole(
     service: str, store: EventStore, leaders: Sequence[Leader], window: int
 ) -> tuple[_Found, int]:
-    """Read back as far as needed; return what was found, and the position up to which the stream has the log.
+    """Read back from the stream's end as far as needed; return what was found, and what `_whole_until` says of it.
 
-    Raises LogLost, StoreError, LeaderUnavailable; the client's errors.
+    That is a position of the log; 0 if nothing was found. It reads until the last window of positions has no hole, or
+    about MOST_WINDOWS windows. Raises LogLost, StoreError, LeaderUnavailable; the client's errors.
     """
     found, acked = _Found(window), 0
     async for facts in read_back(leaders, f"{service}.>"):

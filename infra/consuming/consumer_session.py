@@ -136,7 +136,7 @@ class ConsumerSession:
 
     @property
     def paused(self) -> str | None:
-        """In words, which consumer is paused, and what to do; None if none is."""
+        """In words, which consumer is paused (the first of several), and what to do; None if none is."""
         return next((consumer.paused for consumer in self.consumers if consumer.paused), None)
 
     async def look(self, js: JetStreamContext, sealed: Collection[str] = ()) -> None:

@@ -16,7 +16,8 @@ TAB: Final = "\t"
 class LabelledOutput:
     """Writes `name | text` to standard output, in colours if that is a terminal and `colours` is true.
 
-    `names` are the processes whose lines are shown. `own` is the name of this process itself; its label is bold.
+    `names` are the processes whose lines `write` may get; each has a colour. `own` is the name of this process itself;
+    its label is bold, not coloured.
     """
 
     def __init__(

@@ -53,7 +53,10 @@ class ConsumerGauges:
         )
 
     def _backlog(self, value: Callable[[Sequence[Backlog]], float]) -> Mapping[Labels, float]:
-        """Return, by consumer, `value` of its backlogs, one for each generation. Without a session: of the last one."""
+        """Return, by consumer, `value` of its backlogs, one for each generation.
+
+        A listener without a session has the backlogs of its last session; before its first, none.
+        """
         found: dict[str, list[Backlog]] = {}
         for listener, consumer in self._consumers.items():
             if present := [(one.durable, one.backlog) for one in consumer.supervisor.consumers]:

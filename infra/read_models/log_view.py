@@ -89,7 +89,7 @@ class LogView:
     def rebuild(self) -> None:
         """Ask `run` to drop the tables and feed them again from the log's beginning; return at once.
 
-        Readers wait meanwhile, for at most `patience_s`.
+        Readers wait meanwhile; one that would wait longer than `patience_s` gets ViewBehind.
         """
         self._drop = True
         self._grown.set()
@@ -168,9 +168,9 @@ class LogView:
         await self._tables.apply((), checkpoint)
 
     async def _applied(self, records: Sequence[Notification], checkpoint: Checkpoint) -> Rejected | None:
-        """Apply these records and return None; or roll back, and return the error that a record is to blame for.
+        """Apply these records and return None; or roll back all, and return the error that one of them is to blame for.
 
-        Raises StoreError if the file is to blame.
+        The error does not say which record. Raises StoreError if the file is to blame.
         """
         try:
             await self._tables.apply(records, checkpoint)

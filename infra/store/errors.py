@@ -70,7 +70,7 @@ def next_step(error: BaseException, if_damaged: str) -> str:
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether this error at a file may mean that its content is damaged."""
+    """Whether this error at a file may mean that its content is damaged: true unless NEXT_STEPS has its cause."""
     return not next_step(error, "")
 
 

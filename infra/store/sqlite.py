@@ -91,11 +91,11 @@ class SQLiteStore:
     @classmethod
     @asynccontextmanager
     async def read(cls, path: Path) -> AsyncIterator[Self]:
-        """Open the existing store in this file for reading, also while a service writes it. Raises StoreError.
+        """Open the existing store in this file for reading, also while a service writes it; close it after the block.
 
-        Call only methods that read. Of them `select_streams` leaves out the facts that older code recorded in other
-        streams, so call `select_stream`. Close the store soon: a service that ends while another process has its file
-        open cannot remove the write-ahead log (the file `…-wal`).
+        Raises StoreError. Call only methods that read. Of them `select_streams` leaves out the facts that older code
+        recorded in other streams, so call `select_stream`. Keep the block short: a service that ends while another
+        process has its file open cannot remove the write-ahead log (the file `…-wal`).
         """
         async with AsyncExitStack() as stack:
             with translated():

@@ -124,7 +124,7 @@ class Tracer:
 
     @_harmless
     def answered(self, request: RequestSpan, method: str, route: str, status: int) -> None:
-        """Make the span of a request that was answered, if it has one (`RequestSpan.span`)."""
+        """Make the span of an answered request, if it has a context for one (`span`) and its key is traced."""
         if request.span is not None and self.is_traced(request.key):
             span = request_span(
                 request.span,

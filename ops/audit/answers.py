@@ -44,9 +44,10 @@ class _Body(msgspec.Struct):
 
 
 class AnswerOptions(NamedTuple):
-    """Where the services are that are asked, about up to `most` streams each, and how long to wait for an answer.
+    """Where the services are, and how long, in seconds, to wait for an answer.
 
-    The services of all logs are asked: `services` must have the address of each. `ready`: only those that are ready.
+    The service of each log is asked; with `ready`, only if it is ready. `services` must have the address of each,
+    ready or not. `most`: the largest number of streams that one service is asked about.
     """
 
     services: Mapping[str, ServiceAddress]

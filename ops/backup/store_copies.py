@@ -35,7 +35,7 @@ _caused: Final = msgspec.json.Decoder(_Caused)
 
 
 class _Tail(NamedTuple):
-    """The position of a fact that was recorded during the backup, and the id of its cause."""
+    """A fact in a copy that was recorded after the backup had begun: its position, and the id of its cause."""
 
     position: int
     cause: str

@@ -174,7 +174,10 @@ def list_lag(seen: Snapshot | None) -> str:
 
 
 def stream_lag(seen: Snapshot | None) -> str:
-    """Say how many facts order_svc has yet to publish, by its own numbers, or that this is not known."""
+    """Return a clause such as `order_svc has yet to publish 3 facts`, by order_svc's own numbers.
+
+    Other clauses: it has published all its facts; whether it has is not known now, such as with `seen` None.
+    """
     lags = _told(seen, "saga_relay_lag_facts", service="order")
     if not lags:
         return "whether order_svc has published all its facts is not known now"

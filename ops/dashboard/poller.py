@@ -95,7 +95,7 @@ class Poller:
             await wait(self._wanted, WATCHED_S if self._viewers else AT_REST_S)
 
     def close(self) -> None:
-        """End `run`, and everything that waits for a snapshot."""
+        """Set `closing`: end `run`, and all that waits for `closing` or a snapshot; `after` then returns None."""
         self.closing.set()
         self._wanted.set()
         self._changed.set()

@@ -34,8 +34,8 @@ TIMEOUT_S: Final = 30.0
 async def all_of(env: Mapping[str, str], consumer: str | None = None, key: str | None = None) -> list[DeadLetter]:
     """Read the dead letters from the broker that `env` names, in the order of DEAD; without a stream DEAD, none.
 
-    `consumer`: only those of this consumer. `key`: only those of this key; in a subject filter, so `*` and `>` in it
-    are wildcards. None: all. Raises Unreachable, SettingsError.
+    `consumer`, `key`: only those of this consumer, of this key; None or empty: all. Both are in a subject filter, so
+    `*` in either, and `>` in `key`, is a wildcard. Raises Unreachable, SettingsError.
     """
     subject = f"{PREFIX}.{consumer or '*'}.{key or '*'}" if consumer or key else f"{PREFIX}.>"
     async with reading.stream(env) as stream:

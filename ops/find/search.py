@@ -124,7 +124,7 @@ class _Found:
             self.counts[order.status, order.reason] += 1
 
     def cut(self) -> None:
-        """Keep only the newest orders, one more than the limit; the counts stay."""
+        """Keep only the newest orders (by `position`, the highest first), one more than the limit; the counts stay."""
         self.newest.sort(key=lambda order: -order.position)
         del self.newest[self._asked.limit + 1 :]
 

@@ -130,8 +130,10 @@ class UndosInvariant:
             self._findings.add(6, entry, "answers an order behind its fence")
 
     def returned(self, entry: Entry, course: Course) -> None:
-        """Judge stock, points or a coupon that an order gives back: unless its step is done, and not undone yet, it is
-        a finding. `course`: the order's so far.
+        """Judge a fact of the ledger that gives back stock, points or a coupon which an order took.
+
+        It is a finding, unless the order's step of that service is done and not undone yet. `course`: the order's so
+        far.
         """
         before = course.turns.get(entry.service)
         if before != "done":

@@ -147,6 +147,6 @@ _timed: Final = json.Decoder(_Timed).decode
 def time_of(body: bytes) -> datetime:
     """Return the instant (`at`) of the fact in this body, also of a fact of newer code.
 
-    Raises one of DECODE_ERRORS if the body is not JSON, or has no such field.
+    Raises one of DECODE_ERRORS if the body is not JSON, or has no `at` with an offset from UTC.
     """
     return _timed(body).at

@@ -17,7 +17,10 @@ MEANING: Final = f"1 to {MAX_LENGTH} letters, digits, `_` or `-`"
 
 
 def ecma(pattern: str) -> str:
-    r"""Return the pattern with `$` in place of the `\Z` at its end: JSON Schema has ECMAScript's patterns."""
+    r"""Return the pattern with `$` in place of the `\Z` at its end: JSON Schema has ECMAScript's patterns.
+
+    A pattern without the `\Z` gets the `$`, too.
+    """
     return pattern.removesuffix(r"\Z") + "$"
 
 

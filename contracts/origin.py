@@ -88,9 +88,10 @@ def origin(published_on: str, message_id: str, raw_headers: bytes, body: bytes) 
     """Return where the fact in a message of EVENTS is recorded, by the message's headers.
 
     `published_on` is its subject and `message_id` its Nats-Msg-Id; empty if it has none. Raises ForeignMessage if a
-    header of a service's fact is missing or malformed, or headers, subject and body do not fit together. The body
-    is not decoded as a fact: only its `type`, and the key if this code knows the type, have to fit the subject. Whether
-    the log really has this fact is not known here.
+    header of a service's fact is missing, its version or position is malformed, `message_id` names another stream or
+    version than the headers, or the body does not fit the subject. The body is not decoded as a fact: only its `type`,
+    and the key if this code knows the type, have to fit the subject. Fact-Stream is not compared with the body.
+    Whether the log really has this fact is not known here.
     """
     return _origin(published_on, message_id, raw_headers, body, replayed=False)
 
@@ -135,9 +136,10 @@ _in_log: Final = msgspec.json.Decoder(_InLog)
 
 
 def log_fields(published_on: str, message_id: str, body: bytes) -> dict[str, str]:
-    """Return the fields of a log line about a message: `subject`, and `fact_id`, `cause` and `order_id` if it has them.
+    """Return the fields of a log line about a message: its `subject`; and `fact_id`, `cause` and `order_id`.
 
-    Anybody may have sent the message, so this never raises.
+    `fact_id` is `message_id` as given, and left out if empty. The other two are the body's, and left out if the body
+    lacks them or cannot be decoded. Anybody may have sent the message, so this never raises.
     """
     try:
         found = _in_log.decode(body)
@@ -150,8 +152,9 @@ def log_fields(published_on: str, message_id: str, body: bytes) -> dict[str, str
 def heard(published_on: str, message_id: str, raw_headers: bytes, body: bytes) -> tuple[Fact, str]:
     """Return the fact that a service hears in a message, and its id; see `heard_id`.
 
-    Raises ForeignMessage; msgspec.DecodeError for a body that is no fact; its subclass OfNewerCode for a service's fact
-    of newer code, or a copy of it by `orders replay --fresh-ids`.
+    Raises msgspec.DecodeError for a body that is no fact, also in a foreign message; ForeignMessage for any other
+    foreign message; OfNewerCode, a DecodeError, for a service's fact of newer code, or a copy of that fact by
+    `orders replay --fresh-ids`.
     """
     try:
         fact = decode(body)

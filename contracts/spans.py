@@ -220,8 +220,9 @@ def work_spans(
     span. The first end also gives the root, which links to `placed_by`, the request that placed the order. A cancel at
     the deadline also gives the timer's span. The acceptance gives none: its span is the root.
 
-    `heard`: the message that led to the work; None: no message. `trigger`: what else led to it; None: what a cancel's
-    reason says. `end_ns` is when the facts were durable; None: each span ends when its fact was decided.
+    `heard`: the message that led to the work; None: no message. A withdrawal's span leaves `heard` out. `trigger`: what
+    else led to the work; None: what a cancel's reason says. `end_ns` is when the facts were durable; None: each span
+    ends when its fact was decided.
     """
     main = [fact for fact in facts if fact.of_order and not is_first(fact)]
     spans = []
@@ -310,7 +311,10 @@ def messaging(heard: HeardMessage, conversation: str) -> dict[str, str | int | b
 
 @cache
 def _template(name: str) -> str:
-    """Return the subject of a fact with this name as docs/asyncapi.json has it: with a placeholder for its key."""
+    """Return the subject of a fact with this name as docs/asyncapi.json has it: with a placeholder for its key.
+
+    The placeholder is `{order_id}` for a name that this code does not know.
+    """
     return f"{name}.{{{FACTS[name].key_field if name in FACTS else SagaFact.key_field}}}"
 
 
@@ -335,8 +339,9 @@ def request_span(
 ) -> Span:
     """Return the span of a request of a client or operator about the order `key`, which was answered with `status`.
 
-    `what`: the request's method and its route, with a blank between. `has_caller`: the client named the `parent`. A
-    span in another trace than the order's links to the order's root. Only a `status` from 500 on is an error.
+    `at`: the span's own context. `what`: the request's method and its route, with a blank between. `has_caller`: the
+    client named the `parent`. A span in another trace than the order's links to the order's root. Only a `status` from
+    500 on is an error.
     """
     method, _, route = what.partition(" ")
     attributes: dict[str, str | int | bool] = {

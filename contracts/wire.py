@@ -195,7 +195,8 @@ def subject(name: str, body: bytes, stream: str = "") -> str:
     `name` is the fact's name. If this code knows it, the key is in the body's `key_field`; else it is the `newer_key`,
     which needs the `stream`. A key that the body of a known name lacks counts as an empty one. Raises KeyError for an
     unknown name without a stream. For the body of a known name, raises msgspec.DecodeError if it is no JSON object, or
-    an id in it is no text; UnicodeDecodeError for an id that is not UTF-8; RecursionError if it is nested too deeply.
+    an id in it is neither text nor null; UnicodeDecodeError for an id that is not UTF-8; RecursionError if it is nested
+    too deeply.
     """
     if name not in FACTS and stream:
         return f"{name}.{token(newer_key(body, stream))}"

@@ -107,7 +107,7 @@ class Compensations:
     async def look(
         self, nc: BrokerClient, streams: Sequence[str], archived: Callable[[str], Awaitable[Iterable[Fact]]]
     ) -> None:
-        """Find which of up to MOST remembered orders are compensated, and forget those.
+        """Find which of up to MOST remembered orders are compensated; measure those that count, and forget them all.
 
         `streams`: the stream's generations. `archived` returns the facts of an order, by its id, that the archive has.
         It is called once for each order from before the start that the stream does not show as compensated. Later

@@ -34,7 +34,7 @@ class Ends:
         """Start watching an order, and return the future of its first end from now on. Later, call `forget` once.
 
         Watch before the order is placed: ends recorded earlier are missed. The result is None after `wait_s` seconds,
-        and at once if the process is closing.
+        or once the process is closing; if it is closing already, at once.
         """
         loop = asyncio.get_running_loop()
         watched: Watched = loop.create_future()

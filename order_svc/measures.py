@@ -29,7 +29,10 @@ TOO_MANY_OF_ONE: Final = (429,)
 
 
 class OrderMeasures:
-    """Counts and times the orders of this process; knows which are pending, those from before its start included."""
+    """Counts and times the orders that this process accepts or ends; knows which are pending.
+
+    Orders accepted before its start count when they end, and are among the pending ones.
+    """
 
     def __init__(self, runtime: Runtime, compensations: Compensations) -> None:
         """Export the metrics, and add `recorded` and `run` to the runtime. Make it once, before the start."""
@@ -100,7 +103,10 @@ class OrderMeasures:
         return refused
 
     def recorded(self, facts: Sequence[Fact]) -> None:
-        """Count the orders that these facts accept, and their ends. The runtime calls it once after each commit."""
+        """Count the orders that these facts accept, and the ends among these facts; time the first ends.
+
+        The runtime calls it once after each commit.
+        """
         for fact in facts:
             if type(fact) is OrderCreatedPending:
                 self._accepted.value += 1
@@ -123,7 +129,10 @@ class OrderMeasures:
             self._ended_meanwhile.add(fact.order_id)
 
     async def run(self) -> None:
-        """Look once a second which canceled orders are compensated, until the process closes."""
+        """Look once a second which canceled orders are compensated, until the process closes.
+
+        The looks begin once the order list could be read. Without a connection to the broker there is no look.
+        """
         archived = partial(archived_facts, self._runtime.settings, "order_id")
         while not await wait(self._runtime.closing, LOOK_EVERY_S):
             nc = self._runtime.broker.connection

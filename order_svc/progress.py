@@ -1,8 +1,8 @@
 """Watches the in-flight orders: which service they wait for, and whether admission refuses new ones.
 
 While the oldest in-flight order is late, or new orders are refused, the stream is asked once a second. The question is
-how far the oldest orders are, and a sample of the others. All in-flight orders are looked up only if a service answers
-none of these.
+how far the oldest orders are, and a sample of the others. All in-flight orders are looked up only if a service, by
+these, has answered nothing since an order reached it.
 """
 
 from collections import deque
@@ -214,7 +214,7 @@ class Progress:
         return services
 
     def _report(self) -> None:
-        """Log a line once admission control has refused orders for SILENT_AFTER, and a line when it admits again.
+        """Log a line SILENT_AFTER after a period's first refusal, and a line when admission control admits again.
 
         It admits again after OPEN_AFTER_S seconds without a refusal, if it would admit an order now. That ends the
         period of refusing. A period without a first line gets no second one.

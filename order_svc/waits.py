@@ -51,8 +51,9 @@ def names(steps: Steps = STEPS) -> list[str]:
 def waits_for(facts: Facts, steps: Steps = STEPS) -> dict[str, PublishedAt]:
     """Return, by name of a service that one order waits for, the fact that the service has not answered yet.
 
-    `facts` are the order's. Empty for an order that has ended or has no published facts. An order that a step refused,
-    or that all its steps have answered, waits for order_svc to end it.
+    Names are without `_svc`. `facts` are the order's. Empty for an order that has ended or has no published facts. An
+    order that a step refused, or that all its steps have answered, waits for order_svc to end it. The fact is then the
+    first refusal or, without one, the order's last fact.
     """
     if not facts or not ENDS.isdisjoint(facts):
         return {}

@@ -33,7 +33,7 @@ def is_id(text: str) -> bool:
 
 
 def keyed_id(owner: str, key: str) -> str:
-    """Return the id of what this owner's idempotency key names: 32 hexadecimal digits.
+    """Return the id of what this owner's idempotency key names, such as a charge: 32 hexadecimal digits.
 
     The same arguments always give the same id. A key itself may have characters, or a length, that no id has.
     """

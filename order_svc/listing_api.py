@@ -102,7 +102,7 @@ class OperatorsOrder(ListedOrder, kw_only=True):
 
 @example(orders=[example_of(OperatorsOrder)], next=None)
 class OperatorsPage(Struct):
-    """A page of all customers' orders, oldest first unless `sort` says newest.
+    """A page of the orders of all customers, or of the one in `user_id`; oldest first unless `sort` says newest.
 
     `next`: the `cursor` of the next page, null on the last one.
     """

@@ -235,7 +235,7 @@ def stream_of(value: str) -> str:
 
 
 def flaw(fact: Fact, body: bytes, max_bytes: int = MAX_BYTES) -> str | None:
-    """Say in words why a fact with this body cannot be published or heard; None if it can.
+    """Return why a fact with this body cannot be published or heard, as a clause about the fact; None if it can.
 
     The fact's key and the id in its stream must be ids, and the counts in its own fields from 0 to MOST. Counts inside
     `order` and `unit_prices` are not checked. The body may have `max_bytes` less HEADER_BYTES: `max_bytes` is the limit

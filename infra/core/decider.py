@@ -68,7 +68,7 @@ Aggregates = Mapping[str, Aggregate]
 
 
 def moved_facts(aggregates: Aggregates) -> dict[str, tuple[str, ...]]:
-    """Map the category of each aggregate that has `moved` facts to the names of those facts."""
+    """Map categories to the names of the facts that `Aggregate.moved` lists; aggregates without such are left out."""
     return {
         name: tuple(NAMES[fact] for fact in aggregate.moved)
         for name, aggregate in aggregates.items()

@@ -114,8 +114,8 @@ class StateCache:
     def publish(self, committed: Mapping[str, StreamState]) -> list[Record]:
         """Cache these states, just committed, for readers; return the snapshots that the caller should store.
 
-        A snapshot is due when the version of a cached stream passes a multiple of `snapshot_every`. Beyond its limit
-        the cache evicts the streams that were written or loaded longest ago.
+        A snapshot is due when the version of a cached stream reaches or passes a multiple of `snapshot_every`. Beyond
+        its limit the cache evicts the streams that were written or loaded longest ago.
         """
         due, every = [], self._snapshot_every
         for stream, stream_state in committed.items():

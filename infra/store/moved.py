@@ -47,7 +47,7 @@ CHUNK: Final = 5_000
 
 
 async def index(connection: StoreConnection, moved: Moved) -> bool:
-    """Bring the table `moved` up to date; return whether it has any fact. With an empty `moved`, only return False.
+    """Bring the table `moved` up to date; return whether it has any row. With an empty `moved`, only return False.
 
     Raises sqlite3.Error. The first time this reads the whole log, and takes about 10 s for a million facts that have
     moved.

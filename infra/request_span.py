@@ -72,7 +72,10 @@ current: Final[ContextVar[RequestSpan | None]] = ContextVar("current", default=N
 
 
 def request_is_about(key: str, *, apart: bool = False) -> None:
-    """Call `is_about` of the request that the code at hand works for. Without tracing or a request: do nothing."""
+    """Call `is_about` of the request that the code at hand works for; do nothing if it has no RequestSpan.
+
+    With tracing every POST request has one, and no other request.
+    """
     request = current.get()
     if request is not None:
         request.is_about(key, apart=apart)

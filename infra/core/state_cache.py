@@ -145,6 +145,6 @@ def snapshot_topic(name: str, aggregate: Aggregate) -> str:
     """The topic of the snapshots of the aggregate of category `name`: `<name>.snapshot.<hash>`.
 
     The hash is of the code that folds the state, so a snapshot that other code made is never read. Without a snapshot
-    a stream is folded from its records, as `orders at` and `orders what-if` do.
+    a stream is folded from its records, as `orders at` and `orders what-if` always do.
     """
     return f"{name}.snapshot.{code_hash(aggregate.evolve, type(aggregate.state()))}"

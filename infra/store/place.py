@@ -94,7 +94,7 @@ class StoreFiles:
         return found.st_dev, found.st_ino, found.st_mtime_ns
 
     def glance(self, folder: Entries | None) -> bool:
-        """Return whether the files are in place. This calls `look` only if their folder may have changed.
+        """Return whether all is well with the files. This calls `look` only if their folder may have changed.
 
         `folder` is what `entries` returned after the commit. There is no look if `folder` is not None and the same as
         at the last look without a fault. Then a file that was overwritten in its place goes unnoticed.

@@ -113,7 +113,8 @@ def fork(state: AnyState) -> AnyState:
 class Batch:
     """Decides commands one after another, each over the states that the ones before it would leave. Stores nothing.
 
-    `facts` and `records` are those of all commands so far, in their order. `forks` has the changed StreamStates by stream.
+    `facts` and `records` are those of all commands so far, in their order. `forks` has the changed StreamStates by
+    stream.
     """
 
     def __init__(

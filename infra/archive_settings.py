@@ -31,8 +31,9 @@ class ArchiveSettings(Struct, frozen=True, kw_only=True):
     archive_cache_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 60)] = 1 << 30
 
     def check_archive(self) -> None:
-        """Raise ValueError if the settings of a bucket cannot be used. Its text says what to do, without values.
+        """Raise ValueError if the settings of a bucket cannot be used, or obstore is not installed.
 
+        Its text says what to do, without values.
         Without `archive_url` nothing is checked: the other settings of a bucket are not used then.
         """
         if not self.archive_url:

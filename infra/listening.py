@@ -32,7 +32,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def is_held(env: Mapping[str, str] = os.environ) -> bool:
-    """Return whether the starter of this process holds the socket on which this process listens: LISTENER_FD is set."""
+    """Return whether the starter of this process holds this process's socket: LISTENER_FD is set and not empty."""
     return bool(env.get(INHERITED))
 
 

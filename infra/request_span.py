@@ -53,8 +53,8 @@ class RequestSpan:
     def is_about(self, key: str, *, apart: bool) -> None:
         """Set `key`, `span` and `parent`.
 
-        The span is in the caller's trace. Without a caller it is in the trace of the key, or with `apart` in a new
-        one.
+        The span is in the caller's trace; None if the client does not record that trace. Without a caller the span is
+        in the trace of the key, or with `apart` in a new one.
         """
         self.key = key
         number = random.getrandbits(64) or 1
@@ -72,7 +72,10 @@ current: Final[ContextVar[RequestSpan | None]] = ContextVar("current", default=N
 
 
 def request_is_about(key: str, *, apart: bool = False) -> None:
-    """Call `is_about` of the request that the code at hand works for. Without tracing nothing happens."""
+    """Call `is_about` of the request that the code at hand works for; do nothing if it has no RequestSpan.
+
+    With tracing every POST request has one, and no other request.
+    """
     request = current.get()
     if request is not None:
         request.is_about(key, apart=apart)

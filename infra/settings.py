@@ -95,7 +95,7 @@ class Settings(ArchiveSettings, frozen=True, kw_only=True):
 
     @property
     def brokers(self) -> list[BrokerUrl]:
-        """The servers of the broker, in the order of NATS_URL."""
+        """The servers of the broker, in the order of NATS_URL; if that is empty, 127.0.0.1 at `nats_port`."""
         return [parse_broker_url(url.strip()) for url in (self.nats_url or f"127.0.0.1:{self.nats_port}").split(",")]
 
 
@@ -140,7 +140,7 @@ def read(
     """Read each field of `cls` from the variable of its name in capitals; those in `names` from `names[field]` instead.
 
     An unset, empty or blank variable gives `defaults[field]`, or else the default of the class. Raises SettingsError if
-    a value is invalid.
+    a value is invalid; TypeError if a field has neither a variable nor a default.
     """
     kinds = get_type_hints(cls, include_extras=True)
     values = dict(defaults or {})

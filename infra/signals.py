@@ -23,7 +23,7 @@ def release() -> None:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Let SIGTERM, SIGINT and SIGHUP wait in this thread until the context ends.
+    """Let SIGTERM, SIGINT and SIGHUP wait in this thread until the context ends, and on if they waited before.
 
     A child process that is started inside the context begins with them held, and has to call `release` itself.
     """

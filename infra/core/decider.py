@@ -68,7 +68,7 @@ Aggregates = Mapping[str, Aggregate]
 
 
 def moved_facts(aggregates: Aggregates) -> dict[str, tuple[str, ...]]:
-    """Map the category of each aggregate that has `moved` facts to the names of those facts."""
+    """Map categories to the names of the facts that `Aggregate.moved` lists; aggregates without such are left out."""
     return {
         name: tuple(NAMES[fact] for fact in aggregate.moved)
         for name, aggregate in aggregates.items()
@@ -113,7 +113,8 @@ def fork(state: AnyState) -> AnyState:
 class Batch:
     """Decides commands one after another, each over the states that the ones before it would leave. Stores nothing.
 
-    `facts` and `records` are those of all commands so far, in their order. `forks` has the changed states by stream.
+    `facts` and `records` are those of all commands so far, in their order. `forks` has the changed StreamStates by
+    stream.
     """
 
     def __init__(

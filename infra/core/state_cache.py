@@ -114,8 +114,8 @@ class StateCache:
     def publish(self, committed: Mapping[str, StreamState]) -> list[Record]:
         """Cache these states, just committed, for readers; return the snapshots that the caller should store.
 
-        A snapshot is due when the version of a cached stream passes a multiple of `snapshot_every`. Beyond its limit
-        the cache evicts the streams that were written or loaded longest ago.
+        A snapshot is due when the version of a cached stream reaches or passes a multiple of `snapshot_every`. Beyond
+        its limit the cache evicts the streams that were written or loaded longest ago.
         """
         due, every = [], self._snapshot_every
         for stream, stream_state in committed.items():
@@ -145,6 +145,6 @@ def snapshot_topic(name: str, aggregate: Aggregate) -> str:
     """The topic of the snapshots of the aggregate of category `name`: `<name>.snapshot.<hash>`.
 
     The hash is of the code that folds the state, so a snapshot that other code made is never read. Without a snapshot
-    a stream is folded from its records, as `orders at` and `orders what-if` do.
+    a stream is folded from its records, as `orders at` and `orders what-if` always do.
     """
     return f"{name}.snapshot.{code_hash(aggregate.evolve, type(aggregate.state()))}"

@@ -29,7 +29,7 @@ conflict; the first one is also in vain if a stream that it assumed new may have
 
 
 class Answer(NamedTuple):
-    """The new facts of a command (none if nothing new follows), and the states of its streams, in their order.
+    """The new facts of a command (empty if nothing new follows), and the states of its streams, in their order.
 
     The states are those after the whole batch, so they may include facts of other commands in it.
     """

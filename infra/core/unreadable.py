@@ -68,7 +68,8 @@ class Reader(Protocol):
 async def read_readable(reader: Reader, streams: Sequence[str]) -> list[Any]:
     """Return the states of these streams as `reader.read` does, but None for a stream that cannot be read.
 
-    For lists: one unreadable stream must not hide all others. Raises StoreUnavailable if the store cannot be read now.
+    For lists: one unreadable stream must not hide all others. Raises StoreUnavailable if the store cannot be read now,
+    or reads are suspended.
     """
     try:
         return await reader.read(streams)

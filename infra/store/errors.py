@@ -54,14 +54,15 @@ SAME_AS: Final = {
 
 
 def shows_damage(error: BaseException) -> bool:
-    """Whether this error says that SQLite found the file malformed, or no database. A full disk, for example: False."""
+    """Whether this error says that SQLite found the file malformed, or not a database. A missing file: False."""
     return type(error) is sqlite3.DatabaseError
 
 
 def next_step(error: BaseException, if_damaged: str) -> str:
     """Return what an operator has to do after this error at a file, as a sentence without its full stop.
 
-    That is `if_damaged` unless the error says that the file's content is not the cause.
+    That is `if_damaged` unless the error, of sqlite3 or an OSError, says that the file's content is not the cause. For
+    a StoreError pass its `__cause__`.
     """
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
@@ -70,7 +71,10 @@ def next_step(error: BaseException, if_damaged: str) -> str:
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether this error at a file may mean that its content is damaged: true unless NEXT_STEPS has its cause."""
+    """Whether this error at a file may mean that its content is damaged: true unless NEXT_STEPS has its cause.
+
+    True for a StoreError, too: its `__cause__` is not looked at.
+    """
     return not next_step(error, "")
 
 

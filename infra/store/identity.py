@@ -60,7 +60,10 @@ def companions(path: Path) -> tuple[Path, Path]:
 
 
 def outside(path: Path, service: str) -> Path:
-    """Return the path of the file, beside the store's folder, that has the id of the service's store in `path`."""
+    """Return the path of the file, beside the store's folder, that has the store's id: `<service>.identity`.
+
+    `path`: the store's own file, which need not be there.
+    """
     return path.parent.with_name(f"{service}.identity")
 
 
@@ -78,9 +81,9 @@ def assign(connection: sqlite3.Connection, path: Path, service: str) -> None:
 
 
 def known_id(path: Path, service: str) -> str:
-    """Return the id that the store of this service must have; empty if none is known.
+    """Return the id that the store of this service must have: what the file that `outside` names has.
 
-    Raises StoreSetupError if the file that has it is damaged; OSError.
+    Empty if that file is missing or empty. Raises StoreSetupError if that file has anything but an id; OSError.
     """
     file = outside(path, service)
     try:

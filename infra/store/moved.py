@@ -47,7 +47,7 @@ CHUNK: Final = 5_000
 
 
 async def index(connection: StoreConnection, moved: Moved) -> bool:
-    """Bring the table `moved` up to date; return whether it has any fact. With an empty `moved`, only return False.
+    """Bring the table `moved` up to date; return whether it has any row. With an empty `moved`, only return False.
 
     Raises sqlite3.Error. The first time this reads the whole log, and takes about 10 s for a million facts that have
     moved.
@@ -71,7 +71,7 @@ async def index(connection: StoreConnection, moved: Moved) -> bool:
 
 
 async def _cut(connection: StoreConnection) -> None:
-    """Forget what both tables have beyond the log's end: a restored log may be shorter, and gives positions again."""
+    """Forget what `moved` and `moved_until` have beyond the log's end: a restored log may be shorter."""
     ((last, known),) = await connection.execute_fetchall(
         "SELECT (SELECT ifnull(max(rowid), 0) FROM stored_events),"
         " max((SELECT ifnull(max(position), 0) FROM moved), (SELECT ifnull(max(position), 0) FROM moved_until))"

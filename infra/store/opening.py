@@ -41,8 +41,9 @@ Opened = tuple[StoreConnection, StoreConnection, StoreFiles, Checkpointer]
 async def opening(path: Path, service: str, connect: ConnectStore) -> AsyncIterator[Opened]:
     """Open the store, made if missing, and close it at the end. `service`: whose it must be; empty: anybody's.
 
-    Only their owner may then read and write its files. After an unclean stop the whole file is checked while the store
-    is in use; if it is damaged, the place's `trouble` says so. Raises StoreSetupError, sqlite3.Error, OSError.
+    Only their owner may then read and write its files. With `service` the file `<service>.identity` is made if it is
+    missing or empty. After an unclean stop the whole file is checked while the store is in use; if it is damaged, the
+    place's `trouble` says so. Raises StoreSetupError, sqlite3.Error, OSError.
     """
     files.make_private_folder(path.parent)
     examined = identity.examine(path, service)
@@ -71,7 +72,7 @@ async def _prepare(writer: StoreConnection, path: Path, service: str, store: str
     """Make the tables and the identity if they are missing; read the newest records, at most NEWEST.
 
     Puts `service` into an identity without one. Lets only their owner read and write the files.
-    Raises StoreSetupError if some of these are missing or not found by their index; sqlite3.Error; OSError.
+    Raises StoreSetupError if some of those records are missing or not found by their index; sqlite3.Error; OSError.
     """
     await writer.executescript(SCHEMA)
     for file in (path, *identity.companions(path)):

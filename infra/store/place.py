@@ -82,8 +82,8 @@ class StoreFiles:
     def entries(self) -> Entries | None:
         """Return device, inode and time of the last change of the store's folder.
 
-        None: the folder is missing, or changed in the last 0.1 s. Called after an append, in the connection's thread;
-        costs one call of `stat`.
+        None: the folder cannot be looked at, or changed in the last 0.1 s. Called after an append, in the connection's
+        thread; costs one call of `stat`.
         """
         try:
             found = os.stat(self._parent)  # noqa: PTH116 - for each commit, and Path.stat takes half as long again
@@ -94,7 +94,7 @@ class StoreFiles:
         return found.st_dev, found.st_ino, found.st_mtime_ns
 
     def glance(self, folder: Entries | None) -> bool:
-        """Return whether the files are in place, as `look` does; call `look` only if their folder may have changed.
+        """Return whether all is well with the files. This calls `look` only if their folder may have changed.
 
         `folder` is what `entries` returned after the commit. There is no look if `folder` is not None and the same as
         at the last look without a fault. Then a file that was overwritten in its place goes unnoticed.

@@ -18,7 +18,7 @@ class Record(NamedTuple):
 
 
 class Notification(NamedTuple):
-    """A record and its `position` in the log; for a view of EVENTS, its sequence there. The other fields: see Record.
+    """A record and its `position` in the log; for a view of EVENTS, the message's sequence. The others: see Record.
 
     Positions rise from 1 in log order. A store may leave gaps between them; SQLiteStore leaves none.
     """

@@ -76,8 +76,8 @@ class SQLiteStore:
         """Open the store in this file to read and write it, and close it at the end. Raises StoreSetupError.
 
         File and folder are made if there were none. With `service` the file must be the store in which this service has
-        recorded so far. `moved`: the facts that older code may have recorded in other streams; `select_streams` finds
-        them by the streams of today. The other arguments: see `__init__`.
+        recorded so far. `connect` opens every connection of the store. `moved`: the facts that older code may have
+        recorded in other streams; `select_streams` finds them by the streams of today. The others: see `__init__`.
         """
         async with AsyncExitStack() as stack:
             try:
@@ -127,7 +127,7 @@ class SQLiteStore:
         self._checkpointer.recorded(len(records))
 
     async def _still_in_place(self) -> None:
-        """Raise StoreSetupError if the store's files were deleted, replaced or overwritten since it was opened."""
+        """Look at the files; raise StoreSetupError if the place then has `trouble`, or others write to them."""
         await self._checkpointer.look()
         self._place.require()
 

@@ -69,7 +69,7 @@ def overdue(newest: StreamInfo, settings: Settings, now: datetime) -> str | None
 async def roll(nc: BrokerClient, js: JetStreamContext, settings: Settings, why: str) -> StreamInfo | None:
     """Make the generation after the newest, and its consumers; return its info. If the newest is empty, return None.
 
-    Raises StreamMisconfigured, the client's errors; NotFoundError if there is no generation yet.
+    `why` is only logged. Raises StreamMisconfigured, the client's errors; NotFoundError if there is no generation yet.
     """
     newest = (await find_generations(nc, js))[-1]
     if not newest.state.messages:

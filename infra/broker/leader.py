@@ -111,7 +111,7 @@ class Leader:
         return await _answered(self.name, last_message(self._nc, self.name, subject))
 
     async def next(self, sequence: int, subject: str) -> StoredMessage | None:
-        """Return the first message on this subject (wildcards allowed) at or after `sequence`; None if there is none."""
+        """Return the first message on a subject, wildcards allowed, at or after `sequence`; None if there is none."""
         found = await self._direct({"seq": sequence, "next_by_subj": subject})
         return found or await _answered(self.name, next_message(self._nc, self.name, sequence, subject))
 

@@ -1,7 +1,7 @@
 """Foreign messages of EVENTS that a person has acknowledged, in the file `foreign.json` of a service's DATA_DIR.
 
-Nothing can be deleted from EVENTS, so a foreign message stays in it. Audits, and relays that look where to resume, pass
-an acknowledged one over, even if its headers look like those of a service. The audit writes the file.
+Nothing can be deleted from EVENTS, so a foreign message stays in it. Audits, rebuilds, and relays that look where to
+resume pass an acknowledged one over, even if its headers look like those of a service. The audit writes the file.
 """
 
 from collections.abc import Iterable

@@ -27,9 +27,10 @@ KEY: Final = "archived"
 async def check(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo]) -> None:
     """Compare the archive with the labels on these generations, and with those of them that are archived, too.
 
-    Of an archived one that the broker still has, the last message's time is compared; damaged files of it are passed
-    over. Raises ArchiveDamaged if the manifests cannot be read, the archive lacks what a label names, or has another
-    generation of the same name; the client's errors.
+    Of a bucket, the manifests of the last look count. Of an archived generation that the broker still has, the last
+    message's time is compared; one whose archived files cannot be read is passed over. Raises ArchiveDamaged if the
+    manifests cannot be read, the archive lacks what a label names, or has another generation of the same name; the
+    client's errors.
     """
     place = archive.place
     for label in unknown(archive, infos):
@@ -64,7 +65,7 @@ async def check(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo])
 def unknown(archive: Archive, infos: Sequence[StreamInfo]) -> list[str]:
     """Return the labels on these generations that name what the archive (a bucket: by the last look) has not; sorted.
 
-    Raises ArchiveDamaged if the manifests cannot be read.
+    A label is `<stream> <its manifest's SHA-256>`. Raises ArchiveDamaged if the manifests cannot be read.
     """
     have = {_label(archive, one) for one in archive.manifests}
     labels = {(info.config.metadata or {}).get(KEY) for info in infos}

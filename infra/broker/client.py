@@ -173,7 +173,7 @@ class BrokerClient(Client):
             raise ConnectionClosedError from error
 
     async def _flush_pending(self, force_flush: bool = False) -> None:
-        """Write at once what is pending: the library would wake a task, which writes later. Raises TransportClosed."""
+        """Write at once what is pending, if connected; `force_flush`: the library does so. Raises TransportClosed."""
         if force_flush:
             await super()._flush_pending(force_flush=True)
         elif self._pending and self.is_connected and self._transport is not None:

@@ -50,10 +50,11 @@ async def connect(
     `inboxes`: what the subjects begin with on which the client gets answers. If it is below INBOXES, permissions can
     keep the client's user from hearing the answers to other clients.
 
-    Goes through the broker's servers once, in random order. The client never reconnects. `lost` is set when the
-    connection is lost or closed, and when the broker denies what no session can do without; the client's `denied` has
-    it. If no server takes the connection, raises BrokerMisconfigured if only an operator can remove each server's
-    reason; else ConnectionLost. Also raises ConnectionLost if `stopping` is set before it is connected.
+    Goes through the broker's servers once, in random order; a silent one with TLS gets a second attempt, TLS first. The
+    client never reconnects. `lost` is set when the connection is lost or closed, and when the broker denies what no
+    session can do without; the client's `denied` has it. If no server takes the connection, raises BrokerMisconfigured
+    if only an operator can remove each server's reason; else ConnectionLost. Also raises ConnectionLost if `stopping`
+    is set before it is connected.
     """
     lost = asyncio.Event()
     opened: list[BrokerClient] = []

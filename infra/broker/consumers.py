@@ -75,7 +75,7 @@ def consumer_config(
 
 
 def session_of(info: ConsumerInfo) -> str:
-    """Return the name of the session that last made or updated the consumer (a copy: its original); empty if none."""
+    """Return the name of the session that last made or updated the consumer, for a copy its original; empty if none."""
     return (info.config.metadata or {}).get(SESSION, "")
 
 

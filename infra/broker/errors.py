@@ -36,14 +36,14 @@ class ConnectionLost(SessionEnded):
 
 
 class RelayFailed(SessionEnded):
-    """The broker refused a fact, or did not acknowledge facts in time.
+    """The broker refused a fact, took it for a repeat of another message, or did not acknowledge facts in time.
 
     The next session asks the stream where to continue.
     """
 
 
 class ConsumerFailed(SessionEnded):
-    """The broker sent nothing, ended the pull or refused a dead letter, or the consumer cannot go on.
+    """The broker sent nothing for too long, ended the pull or refused a dead letter, or the consumer cannot go on.
 
     It cannot if a delivery was skipped, an acknowledgement jams it, another session took it over, or it was reset after
     it had heard all. The next session receives the unacknowledged messages again.

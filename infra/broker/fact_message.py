@@ -10,7 +10,7 @@ _RESENT: Final = f"{RESENT}: true\r\n"
 
 
 def message_of(stored: Notification, reply: str, begin: str = "", resent: bool = False) -> Outgoing:
-    """Return the record's message, with this reply subject. `begin`: what `prefix` says of the generation it is for.
+    """Return the record's message, with this reply subject. `begin`: its generation's `numbering.prefix`.
 
     `resent`: whether the stream had lost the record's fact and has later facts of the service; a header says so.
     """

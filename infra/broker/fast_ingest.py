@@ -96,9 +96,10 @@ class FastIngest:
     def stored(self, subject: bytes, body: bytes, raw_headers: bytes) -> Sequence[int]:
         """Take in an answer; return the positions that it newly reports as stored.
 
-        None are new if it repeats an answer about a batch, or says only that a batch has begun. Raises PublishRefused,
-        also if the stream grew by less than a batch: only so can a repeat within a batch be seen. Raises TakenForRepeat
-        if the server took a single message for a repeat.
+        None are new if it repeats an answer about a batch, or says only that a batch has begun. Raises PublishRefused
+        if a message was refused or is missing, or the answer cannot be read; also if the stream grew by less than a
+        batch: only so can a repeat within a batch be seen. Raises TakenForRepeat if the server took a single message
+        for a repeat.
         """
         try:
             answer = _answer.decode(body)

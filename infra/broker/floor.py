@@ -44,7 +44,7 @@ def first_kept(settings: Settings) -> int:
 
 
 async def check_archive(nc: BrokerClient, settings: Settings, infos: Sequence[StreamInfo]) -> None:
-    """Look at the archive if it may have more than is known, and compare it with these generations' labels.
+    """Look at the archive if it may have more than is known; compare it with these generations (`archive_label.check`).
 
     `infos` are those of all generations that the broker has, the oldest first. Raises ArchiveUnusable if the archive
     cannot be used, or is not the one that these generations know; the client's errors.
@@ -54,7 +54,7 @@ async def check_archive(nc: BrokerClient, settings: Settings, infos: Sequence[St
 
 
 async def look_if_behind(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo]) -> None:
-    """Look at the archive if it may have more than is known, and compare it with these generations' labels.
+    """Look at the archive if it may have more than is known; compare it with these generations (`archive_label.check`).
 
     `infos`: see `check_archive`. Raises ArchiveDamaged as `archive_label.check` does; the client's errors.
     """

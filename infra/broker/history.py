@@ -6,9 +6,10 @@ from infra.broker.leader import Leader, Published
 
 
 async def read_back(leaders: Sequence[Leader], subject: str, end: int | None = None) -> AsyncIterator[list[Published]]:
-    """Yield the facts on this subject, the last ones first: back from the sequence `end`; None: from the stream's end.
+    """Yield the facts on this subject in lists, the last list first: back from the sequence `end`, included.
 
-    `leaders` are those of the generations, the oldest first; `end` is in the last of them. See `Leader.read_back`.
+    Within a list they are in stream order. `end` None: from the stream's end. `leaders` are those of the generations,
+    the oldest first; `end` is in the last of them. See `Leader.read_back`.
     """
     for leader in reversed(leaders):
         async for facts in leader.read_back(subject, end):

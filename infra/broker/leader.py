@@ -78,7 +78,7 @@ class Leader:
     ) -> None:
         """`info` is the leader's own answer about the stream, from this connection.
 
-        Reading back begins with `first_span` sequences; `batch` is the most messages that one direct get asks for.
+        Reading back or on begins with `first_span` sequences; `batch` is the most messages of one direct get.
         `foreign`: by sequence, the digests of the messages that a person has acknowledged as foreign.
         """
         self._foreign = foreign
@@ -111,7 +111,7 @@ class Leader:
         return await _answered(self.name, last_message(self._nc, self.name, subject))
 
     async def next(self, sequence: int, subject: str) -> StoredMessage | None:
-        """Return the first message on this subject from `sequence` on; None if there is none."""
+        """Return the first message on a subject, wildcards allowed, at or after `sequence`; None if there is none."""
         found = await self._direct({"seq": sequence, "next_by_subj": subject})
         return found or await _answered(self.name, next_message(self._nc, self.name, sequence, subject))
 

@@ -209,9 +209,9 @@ async def _ask(
 ) -> tuple[list[StoredMessage], int]:
     """Make a direct get for all messages that it finds; return them, none of a mirror, and how many more there are.
 
-    One answer has at most MOST_FACTS + 1 messages. If a mirror answers, or without messages, which does not say who
-    answered, the request is made again: TRIES times in all at most. With `may_have_none`, the last answer counts though
-    it has no messages. Raises HistoryUnavailable if no answer counts, or the server refuses; TimeoutError, the client's
+    One answer has at most MOST_FACTS + 1 messages. If it is a mirror's, or has no messages and so does not say whose it
+    is, the request is made again: TRIES times in all at most. With `may_have_none`, the last answer counts though it
+    has no messages. Raises HistoryUnavailable if no answer counts, or the server refuses; TimeoutError, the client's
     errors.
     """
     for _ in range(TRIES):

@@ -41,10 +41,10 @@ async def publish_probes(
 ) -> None:
     """Publish probes: of acknowledging and pulling for each consumer, of the listener's dead letters, of these facts.
 
-    Nothing is stored. A denial comes before the answer to the caller's next request. `facts`: their subjects, without
-    the key at the end; None: no probe of facts and dead letters, since everybody who subscribes to these gets such a
-    probe. The probe of acknowledging names no delivery, so it acknowledges none; the one of pulling has no inbox, so
-    nothing is delivered. Raises the client's errors.
+    Nothing is stored. A denial goes to the client's `error_cb`, before the caller's next request is answered.
+    `facts`: their subjects, without the key at the end; None: no probe of facts and dead letters, since everybody who
+    subscribes to these gets such a probe. The probe of acknowledging names no delivery, so it acknowledges none; the
+    one of pulling has no inbox, so nothing is delivered. Raises the client's errors.
     """
     stored = () if facts is None else (*facts, f"dead.{listener}")
     probes: list[Outgoing] = [

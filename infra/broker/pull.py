@@ -41,7 +41,7 @@ class Pull:
         """`batch` is the number of messages that a request asks for. `deliver` gets each message.
 
         `failed` is called if the server ends the pull, and should end the session. A request expires after
-        `expires_s` seconds.
+        `expires_s` seconds. `silence_s`: see `sign_of_life`.
         """
         self._nc = nc
         self._request = b'{"batch":%d,"expires":%d}' % (batch, int(expires_s * 1e9))
@@ -73,14 +73,14 @@ class Pull:
     async def request(self) -> None:
         """Ask for the next batch if less than half of one is still to come; do not wait for its messages.
 
-        Raises the client's errors.
+        Does nothing once `stopped`. Raises the client's errors.
         """
         if not self.stopped and self._to_come < self._batch // 2:
             self._to_come += self._batch
             await self._nc.publish(self._next, self._request, self.inbox)
 
     async def sign_of_life(self) -> None:
-        """Wait until `wake` is set, at the latest when the server has sent nothing for `silence_s` seconds.
+        """Wait until `wake` is set, at the latest when nothing has come to the inbox for `silence_s` seconds.
 
         Raises ConsumerFailed in the latter case, unless `stopped`.
         """

@@ -94,7 +94,10 @@ class _Found:
         self._last: Published | None = None
 
     def add(self, facts: Sequence[Published]) -> None:
-        """Add the facts, in stream order, that come in the stream before all that were added until now."""
+        """Add the facts, in stream order, that come in the stream before all that were added until now.
+
+        Leaves out those that filled a gap `window` or more positions below the highest one.
+        """
         for fact in reversed(facts):
             self._last = self._last or fact
             if fact.resent and fact.position <= self.newest - self._window:

@@ -69,7 +69,7 @@ def overdue(newest: StreamInfo, settings: Settings, now: datetime) -> str | None
 async def roll(nc: BrokerClient, js: JetStreamContext, settings: Settings, why: str) -> StreamInfo | None:
     """Make the generation after the newest, and its consumers; return its info. If the newest is empty, return None.
 
-    Raises StreamMisconfigured, the client's errors; NotFoundError if there is no generation yet.
+    `why` is only logged. Raises StreamMisconfigured, the client's errors; NotFoundError if there is no generation yet.
     """
     newest = (await find_generations(nc, js))[-1]
     if not newest.state.messages:
@@ -82,9 +82,10 @@ async def roll(nc: BrokerClient, js: JetStreamContext, settings: Settings, why: 
 
 
 async def copy_consumers(js: JetStreamContext, old: StreamInfo, new: StreamInfo) -> None:
-    """Make in `new` the durable consumers of listeners that `old` has and `new` lacks. Raises the client's errors.
+    """Make in `new` each consumer like a listener's that `old` has and `new` lacks. Raises the client's errors.
 
-    The listeners make them, too. Those of a service that is away are made here, so that what it has not heard shows.
+    It delivers from the beginning of `new`. The listeners make theirs, too. Those of a service that is away are made
+    here, so that what it has not heard shows.
     """
     there = {info.name for info in await all_consumers(js, str(new.config.name))}
     for info in await all_consumers(js, str(old.config.name)):

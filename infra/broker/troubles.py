@@ -87,7 +87,10 @@ def describe(error: Exception) -> str:
 
 
 def misconfigured(error: Exception) -> BrokerMisconfigured | None:
-    """Return the error that names the operator's next step, if only an operator can help; else None."""
+    """Return the error that names the operator's next step; None if the step is unknown.
+
+    It is known for JetStream's errors in NEXT_STEPS, and for a request or message that nobody in JetStream answers.
+    """
     if not isinstance(error, APIError | NoStreamResponseError):
         return None
     code = getattr(error, "err_code", None)

@@ -71,7 +71,7 @@ class ReceivedPositions:
         self._received = deque(list(self._received)[-1:], self._received.maxlen)
 
     def forget_after(self, sequence: int) -> None:
-        """Forget the positions after this sequence. Call it only once the consumer has gone back there.
+        """Forget positions and deliveries after this sequence. Call it only once the consumer has gone back there.
 
         If a session fails before that, the next one has to find the truncation again.
         """

@@ -9,8 +9,8 @@ WINDOW: Final = 512  # log positions
 class Window:
     """Tracks the log positions that were sent and are not acknowledged yet, and bounds their span.
 
-    `sent` adds positions in rising order; they may have gaps. `ack` may take them in any order. A position may be sent
-    only if `admits` allows it.
+    `sent` adds positions in rising order, which need not follow each other. `ack` may take them in any order.
+    A position may be sent only if `admits` allows it.
     """
 
     def __init__(self, acked: int, span: int = WINDOW) -> None:

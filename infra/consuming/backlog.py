@@ -1,8 +1,8 @@
 """What a consumer has yet to hear, by the last look at the broker: how many messages, and since when the oldest waits.
 
 The time needs no request of its own. Every message that is not heard yet was stored after the one that was handled
-last, and after the last look that found none waiting. The lag counts from the later of these two; before there is
-either, from the session's beginning.
+last, and after the last look that found none waiting. The lag counts from the later of these two, also of an earlier
+session of the process; before there is either, from when the consumer was added to this session.
 """
 
 from time import time
@@ -26,7 +26,7 @@ class Backlog:
         """How many deliveries were of messages that this process had received before."""
 
     def looked(self, info: ConsumerInfo) -> None:
-        """Take what the broker says about the consumer now; note the time in `received` if nothing waits."""
+        """Keep the broker's counts; note the time in `received` if nothing is to be delivered or acknowledged."""
         self.pending, self.unacknowledged = info.num_pending or 0, info.num_ack_pending or 0
         if not (self.pending or self.unacknowledged):
             self._received.level_s = time()

@@ -32,9 +32,9 @@ TAKEN_OVER: Final = "another session took over this consumer: is a second proces
 
 
 class DurableConsumer:
-    """Pulls a consumer's deliveries in one session, hands them to a handler, and acknowledges what it has handled.
+    """Pulls a consumer's deliveries in one session, hands them to a handler, and acknowledges those it has handled.
 
-    It is the handler's `Acknowledger`. Reset the consumer, then call `run` once.
+    A DurableConsumer is the handler's `Acknowledger`. Reset the consumer at the broker, then call `run` once.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class DurableConsumer:
     ) -> None:
         """`received` gets the position of each call of `handled`. A request asks for `pull_batch` messages, 2 or more.
 
+        A request expires after `expires_s` seconds. `run` fails if the broker sends nothing for `silence_s` seconds.
         `session` is the name of the session that the consumer was reset for. `failed` is called with the error if the
         session must end, and has to call this consumer's `stop`.
         """
@@ -111,11 +112,12 @@ class DurableConsumer:
         return self._looked_at == self._last_delivery and not waits
 
     async def look(self, js: JetStreamContext, *, sealed: bool = False) -> None:
-        """Ask the broker about the consumer, and keep in `paused` whether it is paused.
+        """Ask the broker about the consumer; set `backlog`, `confirmed` and `paused` (a text; None: not paused).
 
-        If its generation is `sealed` and nothing is left there, this sets `retired`: it then asks for nothing more.
-        Raises ConsumerFailed if an acknowledgement jams the consumer, another session has it now, or somebody reset it
-        after it was retired; the client's errors, such as for a consumer that is gone.
+        If its generation is `sealed`, and nothing there is left to deliver or acknowledge, this sets `retired`: no more
+        is pulled. Of a retired consumer nothing is set. Raises ConsumerFailed if an acknowledgement jams the consumer,
+        another session has it now, or somebody reset it after it was retired; the client's errors, such as for a
+        consumer that is gone.
         """
         before = self.acknowledged
         info = await js.consumer_info(*self.place)

@@ -55,8 +55,8 @@ class ConsumerSession:
         """`listener` is the name of the service or read model. `received` has, for each consumer to begin with, the
         positions that it received; that of each call of `handled` is added.
 
-        A message that `handler` rejects is retried after each of `pauses_s` (seconds), then dead-lettered. A pull
-        request asks for `pull_batch` messages, 2 or more.
+        A message that `handler` rejects is retried after each of `pauses_s` (seconds) until an attempt succeeds; after
+        the last failure it is dead-lettered. The other parameters are as in DurableConsumer.
         """
         self.listener = listener
         self._nc = nc
@@ -119,7 +119,7 @@ class ConsumerSession:
             self.failed(ConsumerFailed(TAKEN_OVER))
 
     async def run(self) -> None:
-        """Pull, hand over and acknowledge until something fails, or the session is closed.
+        """Pull, hand over and acknowledge until something fails, or `close` is called.
 
         Raises the first error that `failed` was called with, ConsumerFailed if the broker is silent, or the client's
         errors.
@@ -130,7 +130,7 @@ class ConsumerSession:
             raise self._error
 
     async def _run_added(self) -> None:
-        """Run the consumers that were added together, and those added later. Ends when the first of them ends."""
+        """Wait for consumers to be added; run these and those added later until the first of them all ends."""
         added = await self._added.get()
         await first_of(*(consumer.run() for consumer in added), self._run_added())
 
@@ -140,11 +140,11 @@ class ConsumerSession:
         return next((consumer.paused for consumer in self.consumers if consumer.paused), None)
 
     async def look(self, js: JetStreamContext, sealed: Collection[str] = ()) -> None:
-        """Ask the broker about each consumer but the retired ones; of those about one, in turns.
+        """Ask the broker about each consumer that is not retired, and about one of the retired ones, in turns.
 
         An idle consumer of an unsealed generation is asked about in one of IDLE_LOOKS looks. `sealed`: the names of the
-        sealed generations. A retired consumer elsewhere is not asked about: its generation has left the broker. Raises
-        the errors of `DurableConsumer.look`, but none if a retired consumer's stream is gone.
+        sealed generations. A retired consumer of any other generation is not asked about: that has left the broker.
+        Raises the errors of `DurableConsumer.look`, but none if a retired consumer's stream is gone.
         """
         retired = [consumer for consumer in self.consumers if consumer.retired and consumer.place.stream in sealed]
         one = retired[self._looks % len(retired) :][:1] if retired else []
@@ -173,7 +173,7 @@ class ConsumerSession:
             await consumer.acknowledge()
 
     def close(self) -> None:
-        """End the session: hand over and retry nothing more. Call it after `run`; a second call has no effect."""
+        """End the session: hand over and retry nothing more; `run` returns. A second call has no effect."""
         for consumer in self.consumers:
             consumer.stop()
         self.retry_queue.close()

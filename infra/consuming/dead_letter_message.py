@@ -41,7 +41,7 @@ class _Cut(NamedTuple):
 
 
 def error_text(error: BaseException) -> str:
-    """Return the error's type and text, cut to MAX_ERROR characters and a note of how many more there are.
+    """Return `Type: text` of the error; of a longer one MAX_ERROR characters, and then how many more there are.
 
     Never raises: if the error's `__str__` does, the text is left out.
     """
@@ -53,7 +53,10 @@ def error_text(error: BaseException) -> str:
 
 
 def traceback_text(error: BaseException) -> str:
-    """Return the end of the error's stack, at most MAX_STACK characters. Never raises."""
+    """Return the end of the error's stack, at most MAX_STACK characters.
+
+    Never raises: if the stack cannot be shown, a sentence says so.
+    """
     try:
         return "".join(traceback.format_exception(error))[-MAX_STACK:]
     except Exception:
@@ -91,7 +94,7 @@ def headers_of(dead_letter: DeadLetter) -> dict[str, str]:
 def parsed(message: StoredMessage, *, whole: bool = True) -> DeadLetter:
     """Return the dead letter that a message of DEAD holds. Any publisher's message there counts as one.
 
-    A field that is missing or unreadable is empty or 0; `at` is then when the broker stored the message. Without
+    A field that is missing or unreadable is empty or 0. Such an `at` is when the broker stored the message. Without
     `whole`, body and stack are empty. Never raises.
     """
 
@@ -134,7 +137,10 @@ def _instant(text: str) -> datetime | None:
 
 
 def _escaped(text: str, most: int, *, keep_end: bool) -> _Cut:
-    """Escape a text to one line of ASCII, as Python's string literals do, in at most `most` bytes."""
+    """Escape a text to one line of ASCII, as Python's string literals do, in at most `most` bytes.
+
+    A longer text loses its end, or with `keep_end` its beginning.
+    """
     kept = text
     while len(found := kept.encode("unicode_escape")) > most:
         left = min(most, len(kept) * most // len(found))  # fewer each time, as `found` is too long

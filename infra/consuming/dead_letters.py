@@ -52,7 +52,7 @@ class DeadLetters:
         self._settings = settings
         self._clock = clock
         self.on_given_up: Callable[[Delivery, Exception | None, int], None] = lambda *_: None
-        """Gets each message that becomes a dead letter, its error, and the number of attempts."""
+        """Gets each message that the retry queue makes a dead letter, its error, and the number of failed attempts."""
         self._nc: BrokerClient | None = None
         self._js: JetStreamContext | None = None
         self.added = dict.fromkeys(ERRORS, 0)
@@ -173,7 +173,7 @@ class DeadLetters:
         return found is not None and found.body == delivery.body[:MAX_BODY]
 
     async def _write(self, dead_letter: DeadLetter) -> None:
-        """Store the dead letter in DEAD. Raises ConsumerFailed if the broker refuses it; the client's errors."""
+        """Store and list the dead letter. Raises ConsumerFailed if the broker refuses it; the client's errors."""
         try:
             ack = await self._stream.publish(
                 subject_of(dead_letter), dead_letter.body[:MAX_BODY], stream=DEAD, headers=headers_of(dead_letter)
@@ -201,8 +201,8 @@ class DeadLetters:
     async def load(self, dead_letter: DeadLetter) -> DeadLetter | None:
         """Read a listed dead letter again from DEAD, with body and stack. Raises the client's errors.
 
-        None if DEAD no longer has it; then it is taken off the list, for good. If another one has its sequence now, the
-        broker has lost it: it is taken off, too, but the next session writes it again if it was added recently.
+        None if DEAD no longer has it; it is then taken off the list. If no message has its sequence, that is for good.
+        If another one has, the broker lost it: the next session writes it again if it is one of the last REMEMBERED.
         """
         message = await self._at(dead_letter.sequence)
         if message is None:
@@ -228,7 +228,7 @@ class DeadLetters:
         self._forget(dead_letter)
 
     async def note_redrive(self, key: str, failed: DeadLetter | None, error: str, reason: str) -> None:
-        """Note in DEAD that `failed`, of this key, was redriven in vain; None: delete the key's note (RedriveNote)."""
+        """Note in DEAD that `failed`, of this key, was redriven in vain; None: delete the key's note (`put_note`)."""
         assert self._nc is not None, "before any session"
         note = failed and RedriveNote(failed.sequence, 1, self._clock(), reason, error)
         await put_note(self._nc, self._stream, f"{PREFIX}.{self._consumer}.{key}", note)

@@ -14,14 +14,15 @@ class Handler(Protocol):
     def handle(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
         """Queue a delivery, and return at once. Its result goes to `acknowledger` later.
 
-        One call of `acknowledger.handled` reports a delivery and all before it, except those in the retry queue.
+        One call of `acknowledger.handled` reports a delivery and all before it that came with this `acknowledger`,
+        except those in the retry queue.
         """
 
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
         """Handle one message, again or after it waited; return the facts once they are recorded.
 
-        The caller handles messages of one key in order. Raises StoreUnavailable if the store fails, or the error for
-        which the message is rejected. After the latter nothing of it is recorded.
+        The caller handles messages of one key in order. Raises StoreUnavailable if the store fails: the facts may be
+        recorded. Raises the error for which the message is rejected: nothing of it is recorded.
         """
         ...
 

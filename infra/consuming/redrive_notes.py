@@ -51,10 +51,10 @@ def note_in(message: StoredMessage) -> RedriveNote | None:
 
 
 async def put_note(nc: BrokerClient, js: JetStreamContext, subject: str, note: RedriveNote | None) -> None:
-    """Keep this note of the dead letters under a subject in place of the note before; None: keep none.
+    """Keep this note in place of the note before; None: keep none. `subject` is that of the dead letters.
 
-    If the note before is of the same dead letter, its `times` are added. If the broker does not take the note, this
-    logs a warning and raises nothing: the redrive itself is done.
+    If the note before is of the same dead letter, its `times` are added. The client's errors are logged as a warning,
+    not raised: the redrive itself is done.
     """
     try:
         await _put(nc, js, subject + SUFFIX, note)

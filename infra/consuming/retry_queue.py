@@ -74,9 +74,9 @@ class RetryQueue:
         self._closed = False
 
     def takes(self, delivery: Delivery, resolved: Resolved) -> bool:
-        """Queue the message if its key has dead letters or work in line, and return true.
+        """Queue the message and return true, if its key has dead letters or work in line; otherwise return false.
 
-        `resolved`: see `rejected`. Otherwise do nothing and return false: the message may be handled at once.
+        False: nothing was done, and the message may be handled at once. `resolved`: see `rejected`.
         """
         if not self._lines and self._dead_letters.empty:
             return False
@@ -102,7 +102,8 @@ class RetryQueue:
         """Handle the key's dead letters in order, up to the first rejected again, included; return their outcomes.
 
         Each that was handled is deleted. A dry run decides, but records and deletes nothing. Dead letters that DEAD no
-        longer has are left out. Waits for the key's turn. Raises SessionOver, StoreUnavailable, the client's errors.
+        longer has are left out. Waits for the key's turn. Raises SessionOver; StoreUnavailable, which in a dry run is
+        an outcome instead; the client's errors.
         """
         return await self._ask(key, lambda: self._preview(key) if dry_run else self._redrive(key))
 

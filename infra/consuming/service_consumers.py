@@ -41,7 +41,7 @@ class ServiceConsumers:
                 self._acknowledged[one.place] = AcknowledgedPosition(session.name, one.acknowledged, confirmed)
 
     def remember_ends(self, leaders: Sequence[Leader]) -> None:
-        """Remember the lowest ends seen of the streams until their consumers are reset. Call it as a session begins."""
+        """Remember each stream's lowest last sequence until its consumers are reset. Call it as a session begins."""
         for leader in leaders:
             self._lowest_ends[leader.name] = self._lowest_end(leader)
 
@@ -78,8 +78,8 @@ class ServiceConsumers:
         """Make the consumers of one generation deliver to the session what is not acknowledged, and add all to it.
 
         If the stream was truncated, they go back to the truncation. Otherwise those of a sealed generation that have
-        certainly acknowledged all are not reset: they are added as retired. Raises LeaderUnavailable, the client's
-        errors.
+        certainly acknowledged all are not reset: they are added as retired. A missing consumer begins where
+        `predecessor` says (`begin_after`); None: at the beginning. Raises LeaderUnavailable, the client's errors.
         """
         limits, last = self._limits, self._lowest_end(leader)
         places = {ConsumerPlace(leader.name, name): fact for name, fact in self._names.items()}

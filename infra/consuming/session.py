@@ -234,7 +234,7 @@ class Broker:
             relay.log_has_grown()
 
     async def _finish(self, nc: BrokerClient, relay: Relay, consumer: ConsumerSession) -> None:
-        """Wait for `stop`, complete the work in hand, and return, which ends the session: other tasks never return."""
+        """Wait for `stop`, complete the work in hand, for SHUTDOWN_S at most, and return, which ends the session."""
         await self.supervisor.stopping.wait()
         try:
             async with asyncio.timeout(SHUTDOWN_S):

@@ -63,9 +63,10 @@ async def _read(nc: BrokerClient, subject: str, parse: Callable[[StoredMessage],
 async def _in_batches(
     nc: BrokerClient, subject: str, last: int, count: int, parse: Callable[[StoredMessage], T | None]
 ) -> list[T | None] | None:
-    """Return the parsed messages up to the sequence `last`.
+    """Return what `parse` makes of each message up to the sequence `last`, included; entries may be None.
 
-    None if a mirror answers, nobody answers in time, or fewer than `count` come.
+    None in place of the list if a mirror answers, nobody answers in time, or the messages end before `last` or are
+    fewer than `count`. Raises the client's errors.
     """
     found: list[T | None] = []
     reached = 0

@@ -36,7 +36,7 @@ class ArchivedFacts:
     async def look(self) -> None:
         """Set `left`: at most so many messages are unread. Raises ArchiveUnusable if the archive cannot be used.
 
-        It counts all archived messages of a consumer in a generation of which it has not read all.
+        A consumer that has not read all of its messages in a generation counts with all of its messages there.
         """
         try:
             unread = [self._unread(manifest) for manifest in self._archive.manifests]
@@ -47,7 +47,8 @@ class ArchivedFacts:
     async def chunks(self) -> AsyncIterator[tuple[list[Delivery], dict[str, Checkpoint]]]:
         """Yield the unread messages in lists, the oldest generation first, and the checkpoints to set with each list.
 
-        Some that the view has read may be among them. Raises ArchiveUnusable if the archive cannot be used.
+        The checkpoints are by the key of the ConsumerPlace. Some messages that the view has read may be among them.
+        `left` falls with each list, to 0 at the end. Raises ArchiveUnusable if the archive cannot be used.
         """
         try:
             for manifest in self._archive.manifests:

@@ -183,7 +183,7 @@ class LogView:
         """Wait until the view has read every fact recorded so far, then run this SQL; return its rows.
 
         So a client reads its own writes. If the tables were emptied meanwhile, it waits and reads again. Raises
-        ViewBehind if a wait takes longer than `patience_s`, or the store or the view's file fails.
+        ViewBehind if a wait takes longer than `patience_s`, or the store or the view's file fails, or for wrong SQL.
         """
         try:
             while True:
@@ -194,7 +194,7 @@ class LogView:
             raise ViewBehind(f"the view {self._projection.name} has not caught up with the log") from error
 
     async def _caught_up(self) -> None:
-        """Wait until the tables have every fact recorded so far. Raises TimeoutError, StoreError."""
+        """Wait until the tables have every fact recorded so far. Raises TimeoutError after `patience_s`; StoreError."""
         last = await self._store.max_notification_id()
         async with asyncio.timeout(self._pace.patience_s), self._moved:
             while self._drop or self._tables.checkpoint.position < last:

@@ -111,7 +111,7 @@ class StreamView:
             raise ViewBehind(f"the view {self._projection.name} is not following: {describe(error)}") from error
 
     def rebuild(self) -> None:
-        """Ask `run` to feed new tables from archive and stream; return at once. Reads raise ViewBehind meanwhile."""
+        """Ask `run` to feed new tables from archive and stream; return at once. `select` fails until they are fed."""
         self._drop.set()
 
     def log_has_grown(self) -> None:
@@ -237,7 +237,7 @@ class StreamView:
         return ()
 
     async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:
-        """Return () for each message that the projection takes, then its first error, if any. Execute no SQL."""
+        """Return () for each message up to the projection's first error, then that error, if any. Execute no SQL."""
         outcomes: list[Outcome] = []
         for delivery in messages:
             try:

@@ -137,7 +137,10 @@ class Tables:
         self._read = {consumer: Checkpoint(*at) for consumer, *at in rows}
 
     def checkpoint_of(self, consumer: str) -> Checkpoint:
-        """Return how far a consumer of a view of the stream has read. `consumer` is the key of its `ConsumerPlace`."""
+        """Return how far a consumer of a view of the stream has read. `consumer` is the key of its `ConsumerPlace`.
+
+        Without a checkpoint of its own: START, or on EVENTS the one that an older version kept (`READ`).
+        """
         return self._read.get(consumer, START if "@" in consumer else self.checkpoint)  # "@": of a later generation
 
     async def clear(self) -> None:
@@ -162,7 +165,10 @@ class Tables:
         self.complete = False
 
     async def caught_up(self) -> None:
-        """Set `complete`, in the file as well: all facts that there were are fed. Repeated calls have no effect."""
+        """Set `complete`, in the file as well. Repeated calls have no effect.
+
+        Call it once all facts are fed that there were as the session began. Raises StoreSetupError.
+        """
         if not self.complete:
             with self._naming_the_file():
                 await self._writer.execute("UPDATE made_with SET whole = 1")
@@ -216,7 +222,7 @@ class Tables:
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run this SQL on the tables as last committed, and return its rows.
 
-        Raises ViewBehind if the tables were emptied meanwhile, StoreSetupError.
+        Raises ViewBehind if the tables were emptied meanwhile; StoreSetupError for any error of SQLite, wrong SQL too.
         """
         times_emptied = self._times_emptied
         with self._naming_the_file():

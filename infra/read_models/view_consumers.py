@@ -68,7 +68,10 @@ class ViewConsumers:
         return await self._hear(js, await self._resume_positions(leader), session, sealed=False)
 
     async def waiting(self, js: JetStreamContext) -> int:
-        """Count the session's unacknowledged messages, delivered or not. Raises the client's errors."""
+        """Count the session's unacknowledged messages, delivered or not; 0 of a consumer that is gone.
+
+        Raises the client's errors.
+        """
         unread = 0
         for place in self._places:
             with contextlib.suppress(NotFoundError):  # of a generation that was archived since: it has read all

@@ -38,7 +38,7 @@ class OwnSpan(ReadableSpan):
 
 
 def _setting(env: Mapping[str, str], name: str) -> str:
-    """Return the value of OpenTelemetry's variable `name` for traces alone, else of that for everything, else ""."""
+    """Return the value of OTEL_EXPORTER_OTLP_TRACES_`name`; if that is blank, of OTEL_EXPORTER_OTLP_`name`; else ""."""
     return env.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}", "").strip() or env.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
 
 

@@ -135,7 +135,7 @@ class SpanSender:
         return self._exporter.failed
 
     def send(self, span: ours.Span) -> None:
-        """Queue a span. It is dropped and counted if the queue is full: the library would drop an older one."""
+        """Queue a span. If the queue is full, drop and count this one: the library would drop an older one."""
         if self._taken - self._exporter.sent - self._exporter.failed >= self._queue:
             self.dropped += 1
             logger.warning("more spans than can be sent: some are dropped; a smaller OTEL_TRACES_SAMPLER_ARG helps")
@@ -148,7 +148,7 @@ class SpanSender:
         self._processor.force_flush()
 
     def close(self) -> None:
-        """Send what is queued, but wait no longer than CLOSE_S. The library alone would wait for half a minute."""
+        """Send what is queued, for CLOSE_S at most; the rest is lost. The library alone would wait half a minute."""
         closing = threading.Thread(target=self._processor.shutdown, name="spans", daemon=True)
         closing.start()
         closing.join(CLOSE_S)

@@ -71,7 +71,7 @@ class Tracer:
 
     @_harmless
     def recorded(self, work: Commands, outcomes: Sequence[Outcome], records: Sequence[Record]) -> None:
-        """Make the spans of a recorded batch; none of work that failed or has no new facts.
+        """Make the spans of a recorded batch; none of work that failed or has no new facts, or whose key is not traced.
 
         `outcomes`: the facts or the error of each piece of `work`. `records`: those of all these facts.
         """
@@ -113,9 +113,9 @@ class Tracer:
 
     @_harmless
     def dead_letter(self, delivery: Delivery, error: Exception | None, attempts: int) -> None:
-        """Make the span of a dead letter: `error` ended the last of so many attempts.
+        """Make the span of a dead letter, if its key is traced: `error` ended the last of so many attempts.
 
-        `error` None: the message was not tried; no span.
+        `error` None: the message was not tried, and gets no span.
         """
         heard = self._heard(delivery)
         if error is not None and self.is_traced(heard.key):

@@ -55,8 +55,8 @@ class Readiness(Struct):
 class App(Litestar):
     """A Litestar app that refuses requests by its OriginCheck and offers the others to the fast path of their route.
 
-    Before the OriginCheck, RepeatedParameters refuses a repeated query parameter or deciding header (400). It also
-    refuses a whole number of the query (400) or a path (404) in another spelling.
+    RepeatedParameters comes before the OriginCheck. It answers 400 to a repeated query parameter, to a repeated header
+    that it covers, and to another spelling of a whole number in the query; 404 to another spelling of a path.
     Litestar handles the requests to routes without a fast path, and those that the fast path does not answer.
     """
 

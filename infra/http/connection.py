@@ -200,10 +200,10 @@ class HttpConnection(asyncio.BufferedProtocol):
     # Ends -------------------------------------------------------------------------------------------------------------
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer with `problem` and close. All earlier requests have been answered.
+        """Answer with `problem`, then close. Call it only once all earlier requests have been answered.
 
-        For LINGER_S seconds, up to LINGER_BYTES that the client still sends are read and dropped. Otherwise the kernel
-        would reset the connection, and the client might never see the answer.
+        Before the close, up to LINGER_BYTES that the client still sends within LINGER_S seconds are read and dropped.
+        Otherwise the kernel would reset the connection, and the client might never see the answer.
         """
         self._refused = True
         head, body = encode_problem(problem)
@@ -220,7 +220,10 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._limit.waits(self, LINGER_S)
 
     def expired(self) -> None:
-        """Close: the client's time has passed. An unfinished request gets 408 first, unless earlier answers wait."""
+        """Close: the client's time has passed. An unfinished request is answered with 408 first.
+
+        If the client has not taken an earlier answer, the connection is aborted instead.
+        """
         if self._refused or not self.writable.is_set() or self._transport.is_closing():
             self._transport.abort()
         elif self._reader.begun:

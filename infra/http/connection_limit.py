@@ -66,7 +66,7 @@ class ConnectionLimit:
         self._waiting[connection] = self._loop.time() + seconds
 
     def begins(self, connection: LimitedConnection) -> None:
-        """Note that a part of a request has come: the rest has `request_s` from now on.
+        """Note that the first part of a request has come: the rest has `request_s` from now on.
 
         The place of `connection` in the order of waits stays the same.
         """

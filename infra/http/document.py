@@ -57,7 +57,10 @@ def _handlers(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
 
 
 def _add_answers(operation: dict[str, Any], handler: HTTPRouteHandler) -> None:
-    """Add to `operation` its answers with their headers and examples, also those that the app gives on every route."""
+    """Add to `operation` the answers of `handler` with their headers and examples, and those of ON_EVERY_ROUTE.
+
+    An operation with a body also gets those of ON_ROUTES_WITH_A_BODY whose status the handler does not document.
+    """
     answers = dict(handler.responses or {}) | ON_EVERY_ROUTE
     if "requestBody" in operation:
         answers = ON_ROUTES_WITH_A_BODY | answers

@@ -64,8 +64,9 @@ class Exchange:
     async def run(self, app: Any) -> None:
         """Have `app` answer, and log its error; returning before the whole answer is an error, too.
 
-        If nothing of the answer is written, the error becomes a 500. If a part is written, the connection is closed.
-        If the connection is lost, returning early is no error. A cancellation closes the connection and is raised.
+        If nothing of the answer is written, the error becomes a 500; then the connection is closed. If only a part is
+        written, the connection is closed at once. After the whole answer, the error is only logged. If the connection
+        is lost, returning early is no error. A cancellation closes the connection and is raised.
         """
         try:
             await app(self._scope, self.receive, self.send)

@@ -34,6 +34,7 @@ IdempotencyKey = Annotated[
 async def read_key(sent: str, is_recorded: Callable[[str], Awaitable[bool]]) -> str:
     r"""Return the key that the header's value `sent` names: `"k1"` and `k1` name the key k1.
 
+    Between quotes, a backslash stands for nothing, and the character after it for itself.
     Histories may have keys with quotes around them, from when a quoted key was another key. Such a key stays what it
     is, so that a repeated request finds its answer: `is_recorded` tells whether the history has `sent` with the quotes.
     """

@@ -48,7 +48,7 @@ def no_host() -> Problem:
 
 
 class OriginCheck:
-    """Checks the headers of a request: Host, Origin if there is one, Content-Type if there is a body.
+    """Checks the headers of a request: Host, Origin if there is one, Content-Type (JSON) if there is a body.
 
     `allowed_hosts`: names of the service besides loopback's, each with a port or, for every port, without one.
     `forms`: a body may also be a urlencoded form; any page can send one, so its route has to check more than this.

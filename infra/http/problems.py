@@ -95,7 +95,8 @@ NOT_SOON: Final = {"Retry-After": "60"}
 def of_newer_code(why: str) -> Problem:
     """Return a problem to raise: 503, because a fact that the answer needs was recorded by newer code than this.
 
-    Its detail ends with `why`, and says that nothing was changed. The client may repeat the request after a minute.
+    Its detail says that nothing was changed, and ends with `why` in brackets. The client may repeat the request after
+    a minute.
     """
     detail = f"only a newer version of this service can answer this; nothing was changed, all else works ({why})"
     return Problem(503, "of-newer-code", detail, NOT_SOON)
@@ -104,7 +105,8 @@ def of_newer_code(why: str) -> Problem:
 def damaged(why: str) -> Problem:
     """Return a problem to raise: 503, because a record that the answer needs cannot be read.
 
-    Its detail ends with `why`, and says that nothing was changed. The client may repeat the request after a minute.
+    Its detail says that nothing was changed, and ends with `why` in brackets. The client may repeat the request after
+    a minute.
     """
     return Problem(
         503, "damaged", f"the record of this is damaged; nothing was changed, all else works ({why})", NOT_SOON
@@ -158,7 +160,7 @@ def _header_name(request: Request[Any, Any, Any], parameter: str) -> str:
 def _on_invalid(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
     """Make the answer (400) to a request with wrong or missing parameters, or without a body.
 
-    The answer names each wrong parameter. But if parameters are missing, it names only one of the missing ones.
+    The answer names each wrong parameter. But if parameters are missing, it names one of the missing ones and no other.
     """
     items = [item for item in error.extra if isinstance(item, dict)] if isinstance(error.extra, list) else []
     errors = []

@@ -1,4 +1,4 @@
-"""Refuses a request that repeats a parameter or a deciding header, or spells its path or a number in another way.
+"""Refuses a request that repeats a query parameter or certain headers, or spells its path or a number in another way.
 
 What counts in such a request would depend on who reads it. If a proxy sets a header that the client sent, too, one
 reader may take the proxy's value and another reader the client's.
@@ -32,7 +32,7 @@ class RepeatedParameters:
     parameter is covered without being named here.
 
     Also refuses a path in another spelling (`//ops/views`, `/%6fps/views`, `/ops/views/`), which a proxy may have taken
-    for another path. Also refuses a whole number of the query in another spelling (`2e1`, not `20`).
+    for another path. Also refuses a whole number of the query in another spelling (`2e1` for 20).
     """
 
     def __init__(self, app: Litestar) -> None:

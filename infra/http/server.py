@@ -46,7 +46,7 @@ class Server(uvicorn.Server):
     ) -> None:
         """Increase the process's limit of open files. Admit `max_connections`, or fewer to leave OTHER_FILES files.
 
-        A connection without a request is closed after `keep_alive_s`; a request that has begun has to be complete after
+        A connection without a request is closed after `keep_alive_s`; a request that has begun has to be whole within
         `request_s`. When the server stops, an idle connection stays open `last_request_s` for one more request. Needs a
         running event loop.
         """

@@ -68,8 +68,9 @@ MESSAGES: Final[list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]]] = 
 
 
 def in_words(message: str) -> str:
-    """Return in a client's words what a message of msgspec's ValidationError says; ANOTHER_FORM for an unknown one.
+    """Return in a client's words what a message of msgspec's ValidationError says.
 
+    Returns ANOTHER_FORM for an unknown message, and for one about a pattern that FORMS does not have.
     The caller has to remove the place at the message's end, such as " - at `$.id`".
     """
     for pattern, words in MESSAGES:

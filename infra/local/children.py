@@ -43,7 +43,7 @@ class Children:
         self._guard: Guard | None = None
 
     def start(self) -> None:
-        """Start all processes. Raises StartFailed, SettingsError.
+        """Start all processes, without waiting until they are ready. Raises StartFailed, SettingsError.
 
         After an error call `close`, which kills those that were started.
         """

@@ -110,7 +110,10 @@ def _listening(path: Path) -> socket.socket:
 
 
 def _bind(listener: socket.socket, path: Path) -> None:
-    """Bind the socket; one that a killed process has left is removed. Raises StartFailed, OSError."""
+    """Bind the socket; one that a killed process has left is removed.
+
+    Raises StartFailed if another process listens at this path; OSError.
+    """
     with _short(path) as address, socket.socket(socket.AF_UNIX) as other:
         try:
             other.connect(address)

@@ -42,11 +42,11 @@ class Guard:
         self.pid = self._process.pid
 
     def watch(self, pid: int, *, last: bool = False) -> None:
-        """Stop this process, too, if the launcher is killed; with `last` after all others have ended."""
+        """Have the guard stop the process `pid`, too, if the launcher is killed. `last`: only after all others."""
         self._tell(f"+ {pid} {LAST if last else 'first'}")
 
     def forget(self, pid: int) -> None:
-        """Note that this process has ended. No effect if it was not watched."""
+        """Note that the process `pid` has ended. No effect if it was not watched."""
         self._tell(f"- {pid}")
 
     def dismiss(self) -> None:
@@ -101,7 +101,10 @@ class WatchedProcess:
 
 
 def stop(processes: Collection[WatchedProcess]) -> None:
-    """Send SIGTERM to these processes and wait; send SIGKILL to those that run after STOP_TIMEOUT_S seconds."""
+    """Send SIGTERM to these processes; send SIGKILL to those that still run STOP_TIMEOUT_S seconds later.
+
+    Returns when all have ended, at the latest STOP_TIMEOUT_S seconds after SIGKILL.
+    """
     for number in (signal.SIGTERM, signal.SIGKILL):
         for process in processes:
             process.send(number)

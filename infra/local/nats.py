@@ -54,7 +54,8 @@ def nats_environment(env: Mapping[str, str]) -> dict[str, str]:
     """Return `env` without its blank variables, with a value for all that nats.conf reads, and for GOMAXPROCS.
 
     NATS_STORE_DIR is quoted in the result: do not pass the result in again. Unless GOMAXPROCS is set, the broker gets
-    half of the cores, at least one; services need the others. Raises SettingsError if a value is invalid.
+    half of the cores, at least one; services need the others. Raises SettingsError if one of the broker's settings is
+    invalid; others are not checked.
     """
     settings = load_bundled_broker(env)
     env = without_blanks(env)

@@ -72,7 +72,7 @@ class OwnSystem:
 
     @property
     def pids(self) -> dict[str, int]:
-        """Return, by name, the id of the process started last, also of an ended one; the broker's name is `nats`."""
+        """Return, for each name, the id of its newest process, also of an ended one; the broker's name is `nats`."""
         running = {**({} if self._broker is None else {"nats": self._broker}), **self._services}
         return {name: process.pid for name, process in running.items()}
 
@@ -99,7 +99,7 @@ class OwnSystem:
         shutil.rmtree(self.env["NATS_STORE_DIR"])
 
     def start_again(self, name: str) -> None:
-        """Start a killed service, or the broker (`nats`), and wait until it is ready. Raises StartFailed, OSError.
+        """Start a service, or the broker (`nats`), after `kill`; wait until it is ready. Raises StartFailed, OSError.
 
         The new process's output is added to the file of the old one's.
         """

@@ -12,7 +12,7 @@ from infra.local.settings import check_system
 
 
 def check_free_ports(env: Mapping[str, str]) -> None:
-    """Raise StartFailed if the port of a service, of the dashboard, or without NATS_URL of the broker is in use.
+    """Raise StartFailed if the port of a service, of the dashboard, or (without NATS_URL) of the broker is in use.
 
     Without NATS_URL also raises it if the system refuses the broker's port for another reason. Raises SettingsError as
     `check_system`, and for an invalid setting of the bundled broker with NATS_URL, too.

@@ -105,7 +105,8 @@ def launch(
     """Start a command in the folder `root` as a child process, in a POSIX session of its own.
 
     The `guard` watches the child (`last`: see Guard.watch) before its first instruction. So there is no time at which
-    this process could be killed and leave the child running. With a `guard`, the program has to be a path.
+    this process could be killed and leave the child running. With a `guard`, the program has to be a path. None: the
+    child keeps running if this process is killed.
 
     Ctrl-C in a terminal does not reach the child. `output` gets standard error, too. Of this process's other
     descriptors the child gets standard input and those in `inherited`. Files that it makes are its owner's alone.

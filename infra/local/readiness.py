@@ -35,8 +35,8 @@ def why_not_ready(url: str, pid: int | None = None, path: str = READY) -> str | 
     `pid`: the id of the process that has to answer; None: any. An answer of another process counts as not ready.
     `path`: what is asked, READY or ALIVE. An answer to ALIVE names no process, so it needs `pid` None.
 
-    Returns the service's own words, its status if there are none, or UNREACHABLE without an answer. Blocks. Another
-    program may listen there: whatever it answers, this raises nothing.
+    Returns UNREACHABLE without an answer; else the service's own words, the status if there are none, or in words what
+    is wrong with the answer. Blocks. Another program may listen there: whatever it answers, this raises nothing.
     """
     try:
         answer, body = _ask(f"{url}{path}")

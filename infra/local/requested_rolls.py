@@ -15,7 +15,7 @@ from infra.local.rolling import RollStopped, roll
 
 
 class RequestedRolls:
-    """Rolls the services when another program asks for it, one roll at a time. A RollingSystem.
+    """Rolls the services when another program asks for it; refuses requests while a roll goes on. A RollingSystem.
 
     A roll runs in the thread of its request. What it wants done to a process it puts into the queue of `just up`.
     """

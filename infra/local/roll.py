@@ -4,7 +4,7 @@ It starts the code that is in the folder now, with the settings that `just up` w
 run comes first; if another program has its port, it is left out. A running service is restarted only while all others
 are ready. The roll ends with the first service that does not come back ready: the others stay as they are. The stream's
 keeper and the dashboard come last; the broker is not restarted. Ctrl-C ends the roll after the service that is being
-restarted.
+restarted; if that is the last one, keeper and dashboard still follow.
 
 `just up` holds the listening sockets: a new connection waits for the new process. On an open one, a request that is
 being answered gets its answer, and one more request its own, with `Connection: close`. A service that ends may answer

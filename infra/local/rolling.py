@@ -32,7 +32,7 @@ class RollingSystem(Protocol):
     def runs(self, name: str) -> bool: ...
 
     def port_holder(self, name: str) -> str | None:
-        """Say in words who else has the port of a service that does not run, and how to end it; None: nobody has it."""
+        """Return in words who else has the port of a service that does not run, and how to end it; None: nobody."""
 
     def restart(self, name: str) -> Process:
         """End the process `name` in good order, start it again, and return the new one. Raises StartFailed."""
@@ -46,9 +46,10 @@ def roll(
     A service that does not run comes first, then one that is not ready. One that does not run, and whose port another
     process has, is left out: RollStopped names it once all others are restarted.
 
-    Raises RollStopped, too, if a process cannot be restarted, or a service or the dashboard is not ready `ready_s`
-    seconds later. Raises it instead of restarting a running service or the keeper while another service, also one that
-    was left out, is not ready. `unwanted` is asked before each service; True raises RollStopped.
+    Raises RollStopped, too, if a process cannot be restarted, or a service or the dashboard ends or is not ready
+    `ready_s` seconds later. Raises it instead of restarting a running service or the keeper while another service, also
+    one that was left out, is not ready. `unwanted` is asked before each service, but not before the keeper and the
+    dashboard; True raises RollStopped.
     """
     left, by_hand = list(system.urls), dict[str, str]()
     while left := _without_taken(system, left, by_hand, say):
@@ -75,9 +76,9 @@ def roll(
 def _without_taken(
     system: RollingSystem, left: Sequence[str], by_hand: dict[str, str], say: Callable[[str], None]
 ) -> list[str]:
-    """Return the names in `left` but those that do not run and whose port another process has.
+    """Return the names in `left` without the services that do not run and whose port another process has.
 
-    Adds these to `by_hand`, with what `port_holder` says of each, and tells `say`.
+    Adds those services to `by_hand`, with what `port_holder` returns for each, and tells `say`.
     """
     found = {name: who for name in left if not system.runs(name) and (who := system.port_holder(name)) is not None}
     for name, who in found.items():
@@ -89,7 +90,7 @@ def _without_taken(
 def _not_ready(system: RollingSystem, left: Collection[str]) -> dict[str, str]:
     """Return why services are not ready, by name; services that are ready have no entry.
 
-    Those in `left` that do not run are not asked: they are started first.
+    Those in `left` that do not run are not asked, and have no entry, either: they are started first.
     """
     asked = {name: url for name, url in system.urls.items() if name not in left or system.runs(name)}
     return {name: why for name, url in asked.items() if (why := why_not_ready(url)) is not None}

@@ -41,7 +41,7 @@ def load_bundled_broker(env: Mapping[str, str], ports: Mapping[str, int] | None 
 def check_system(env: Mapping[str, str]) -> Settings:
     """Read and check the settings of services, dashboard and, without NATS_URL, bundled broker; return the shared ones.
 
-    Raises SettingsError, also for a port that is given twice.
+    The `port` of the returned settings is NATS_PORT. Raises SettingsError, also for a port that is given twice.
     """
     settings = load(Settings, "nats", 4_222, env)
     ports = {f"{name}_port".upper(): service_port(name, env) for name in service_names()}

@@ -3,8 +3,8 @@
 With NATS_URL set, they use that broker and no other is started. A service that ends before it was ever ready stops
 everything, as does another process before any service was. One that ends later is reported, and the others continue;
 in this terminal only `just roll` starts it again, and never the broker. If this process is killed, its guard stops the
-others. Exit codes: 0 stopped on request, 1 every process has ended, 2 could not start or wrong usage, 130 killed by
-Ctrl-C while it was stopping.
+others. Exit codes: 0 stopped by a signal, or because the process that started it or the reader of its output is gone; 1
+every process has ended; 2 could not start or wrong usage; 130 killed by Ctrl-C while it was stopping.
 """
 
 import os
@@ -58,7 +58,7 @@ EXIT_KILLED: Final = 130
 
 
 class Up:
-    """Runs the broker, the keeper, all services and the dashboard as child processes and shows their output.
+    """Runs the keeper, all services, the dashboard and, without NATS_URL, the broker as children; shows their output.
 
     Threads and signal handlers put occurrences into one queue; the main thread handles them in order.
     """
@@ -153,7 +153,7 @@ class Up:
     def _stop(self, code: int, why: str) -> int:
         """Stop all but the broker first, so that services can publish their recorded facts; then the broker.
 
-        Kills what has not ended in time. Returns `code`, or EXIT_KILLED if Ctrl-C comes meanwhile.
+        Kills what has not ended in time. Returns `code`; if Ctrl-C comes meanwhile, kills all and returns EXIT_KILLED.
         """
         self._write(SELF, why)
         for phase in (set(self._running) - {BROKER}, {BROKER}):

@@ -97,7 +97,7 @@ class Redrive(Struct, frozen=True, forbid_unknown_fields=True):
     """Asks a consumer to handle its dead letters of `key` again, in order, up to the first that fails.
 
     `dry_run` (default true): decide, but record and delete nothing. `reason`: why; it is kept with a dead letter
-    that fails again.
+    that fails again, but not in a dry run.
     """
 
     consumer: Token

@@ -1,7 +1,7 @@
 """The route `/metrics`: all instruments of the process, in the format of Prometheus.
 
-A scrape does no I/O. Gauges are read at most once in READ_S seconds, however many ask. One that cannot be read is left
-out: the alerts need all others the more.
+A scrape does no I/O. Gauges, and the counters of `Metrics.counters_of`, are read at most once in READ_S seconds,
+however many ask. One that cannot be read is left out: the alerts need all others the more.
 """
 
 from collections.abc import Callable, Iterable

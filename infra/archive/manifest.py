@@ -31,7 +31,7 @@ class ArchivedFile(Struct, frozen=True):
 class LogRange(Struct, frozen=True):
     """What a generation has of a service's log: runs of positions, each as its first and its last, in rising order.
 
-    `facts`: the messages with facts of this service, repeats included. `last_id`: the id of the fact at the last
+    `facts`: how many messages have facts of this service, repeats included. `last_id`: the id of the fact at the last
     position.
     """
 
@@ -59,9 +59,10 @@ class NameCount(Struct, frozen=True):
 class GenerationManifest(Struct, frozen=True, kw_only=True):
     """What the archive has of one generation. `stream`: the name of its stream; `created`: when that was made, as text.
 
-    `messages`: how many it has in all. `foreign`: how many of these no service published. `removed`: how many sequences
-    had no message. `logs`: by service. `names`: by subject without key. `previous`: the SHA-256 of the manifest before;
-    empty in the first one. `chain`: see `chain_of`.
+    `archived_at`: when this manifest was made, as text. `messages`: how many messages the generation has in all.
+    `foreign`: how many of these no service published. `removed`: how many sequences had no message. `logs`: by service.
+    `names`: by subject without key. `previous`: the SHA-256 of the manifest before; empty in the first one. `chain`:
+    see `chain_of`.
     """
 
     format: int
@@ -84,7 +85,8 @@ class GenerationManifest(Struct, frozen=True, kw_only=True):
 class ArchivedLog(NamedTuple):
     """What the whole archive has of a service's log: all positions through `until`, and the highest one, `last`.
 
-    They differ while the archive lacks a fact before `last`. `last_id`: the id of the fact at `last`.
+    They differ while the archive lacks a fact before `last`. `last_id`: the id of the fact at `last`. 0, 0 and an empty
+    id: the archive has nothing of the log.
     """
 
     until: int = 0

@@ -43,7 +43,10 @@ class ArchivePlace(Protocol):
         ...
 
     def whole(self, stream: str, file: ArchivedFile) -> Path:
-        """Return the path of a file on this machine; a bucket copies it to its cache first. Raises OSError, too."""
+        """Return the path of a file on this machine; a bucket first copies it to its cache, and checks the copy.
+
+        A folder checks nothing: the file may be missing or damaged.
+        """
         ...
 
     def read_range(self, stream: str, file: ArchivedFile, offset: int, size: int) -> bytes:
@@ -51,7 +54,10 @@ class ArchivePlace(Protocol):
         ...
 
     def described(self, stream: str, file: ArchivedFile) -> ArchivedFile:
-        """Read a file in the place; return its name with the size and checksum found there. Raises OSError, too."""
+        """Read a file in the place; return its name with the size and checksum found there. Raises OSError, too.
+
+        Of a longer file in a bucket only the first `file.bytes` bytes are in the checksum.
+        """
         ...
 
     def writing_folder(self, stream: str) -> Path:

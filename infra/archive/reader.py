@@ -152,7 +152,7 @@ class Archive:
             ]
 
     def blocks(self, manifest: GenerationManifest, keys: Collection[str] | None = None) -> list[Block]:
-        """Return a generation's blocks, by sequence. `keys`: only blocks with a message of one of these (`key_of`)."""
+        """Return a generation's blocks, by sequence. `keys`: only those with a message of one of these; None: all."""
         file = self._file(manifest, INDEX)
         select = "SELECT part, offset, size, first, last, last_ns FROM blocks"
         try:

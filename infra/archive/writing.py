@@ -58,7 +58,7 @@ class FileWriter:
         self._index.close()
 
     def add(self, messages: Iterable[ArchivedMessage]) -> None:
-        """Write messages, after all earlier ones: sequences have to rise. Some wait in memory until `finish`."""
+        """Write messages, after all earlier ones: sequences have to rise. The last wait for more, or for `finish`."""
         for message in messages:
             self._open.append(message)
             self._lines.append(line(message))
@@ -86,7 +86,7 @@ class FileWriter:
         self._lines, self._bytes, self._open = [], 0, []
 
     def finish(self) -> list[ArchivedFile]:
-        """End the files, durably; then read them again, and return their sizes and checksums."""
+        """End the files, durably; then read them again, and return their sizes and checksums, the index's last."""
         self._end_block()
         self._index.execute("COMMIT")
         self._index.close()

@@ -41,9 +41,9 @@ Group = list[Range]
 class CompactionLimits(NamedTuple):
     """When files are put together, and into how large ones.
 
-    `files`: the newest day is compacted when at least so many of its small files can be put together; an earlier day,
-    when two can. 0: no day is compacted. `bytes`: the most bytes on the disk that the files put into one file have
-    together. A file is small if it has less than half of `bytes`.
+    `files`: the newest day, that of the highest positions, is compacted when at least so many of its small files can be
+    put together; another day, when two can. 0: no day is compacted. `bytes`: the most bytes on the disk that the files
+    put into one file have together. A file is small if it has less than half of `bytes`.
     """
 
     files: int
@@ -69,7 +69,10 @@ class Compactor:
         """When a round that an error of the file system has ended is begun again, by the clock `monotonic`."""
 
     def added(self, folder: Path) -> None:
-        """Note a new file in this day's folder. A round is due after `files` new ones, or the first of another day."""
+        """Note a new file in this day's folder, after which a round may be due.
+
+        One is due after `limits.files` new files since the last began, or if the file before was of another day.
+        """
         self._new_files += 1
         if self._new_files >= self._limits.files or folder != self._last_day:
             self._is_due = True
@@ -150,7 +153,10 @@ def due(ranges: Sequence[Range], limits: CompactionLimits) -> dict[Path, list[Gr
 
 
 def _groups(run: Iterable[Range], most_bytes: int) -> Iterator[Group]:
-    """Yield the groups of at least two small files. `run`: files of one day, with none of another day between them."""
+    """Yield groups of 2 to MOST_FILES small files, neighbours in `run`, which have at most `most_bytes` together.
+
+    `run`: files of one day in order, with none of another day between them. Small: less than half of `most_bytes`.
+    """
     group: Group = []
     total = 0
     for each in run:

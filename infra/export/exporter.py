@@ -36,7 +36,7 @@ class Exporter:
 
     `poll_s`: the pause after a look into the log, unless a commit or more compaction follows. `report_s`: the time
     between two messages that report the lag. `grace_s`: how long a commit may take once `closing` is set. All in
-    seconds. Set `closing` to end `run`, which commits the rows in hand first, unless an attempt fails.
+    seconds. Set `closing` to end `run`, which commits the rows in hand first, unless an attempt fails or takes longer.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class Exporter:
     async def rewind(self, start: int | datetime) -> ExportPosition:
         """Set the sink back, so that `run` writes all rows from `start` on again; return the sink's new position.
 
-        `start`: a log position, or a time with its zone, which means the first row of that time or later. A start after
-        the sink's position changes nothing. Rows before `start` may be written again, too.
+        `start`: a log position, or a time with its zone, which means the first row of that time or later in the log. A
+        start after the sink's position, or after all rows, changes nothing. Rows before it may be written again, too.
         Raises StoreError, Unexportable, Unavailable, SinkError.
         """
         async with self._open_log() as found:
@@ -181,7 +181,7 @@ class Exporter:
     async def _commit(self) -> None:
         """Commit the rows in hand and empty the hand; repeat a failed attempt until one succeeds.
 
-        Raises Stopped instead of a repeat once `closing` is set, and as `_attempt` does.
+        Raises Stopped instead of a repeat once `closing` is set, and if an attempt takes too long (see `_attempt`).
         """
         while True:
             try:

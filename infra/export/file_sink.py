@@ -33,7 +33,8 @@ ATTEMPTS: Final = 5  # to read files that compaction or a backfill may remove af
 class FileSink:
     """Writes a dataset's rows as Parquet files below `folder`, and puts nothing else there.
 
-    A Parquet file of another program in `folder` is an error. `compaction`: when and how small files are put together.
+    A Parquet file below `folder` with another kind of name makes `lock`, `position`, `rewind` and `totals` raise
+    SinkError: another program wrote it. `compaction`: when and how small files are put together.
     Beside the folder, or what it is a link to, are a lock and a folder for what is unfinished or replaced.
     """
 

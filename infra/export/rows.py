@@ -14,7 +14,7 @@ class Row(Struct, frozen=True, kw_only=True, gc=False, tag_field="schema"):
     """The fields of every row. A dataset's own row type adds its fields and the tag `<dataset>/<version>`.
 
     `fact_id` is the key: one fact, one row. `position` is the fact's position in the log; rows are ordered by it.
-    `kind`: the kind of row, such as `canceled`; totals are made per kind. `at`: the instant of the fact, in UTC.
+    `kind`: the kind of row, such as `canceled`; totals are per day and kind. `at`: the instant of the fact, in UTC.
     """
 
     fact_id: str

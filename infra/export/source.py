@@ -38,7 +38,7 @@ def id_of(record: Notification) -> str:
 
 
 def to_row(dataset: Dataset, record: Notification) -> Row:
-    """Make the record's row. Raises Unexportable if the dataset cannot make a row of this record."""
+    """Make the record's row. Raises Unexportable if `dataset.row` cannot; NewerRecord if newer code is why."""
     try:
         row: Row = dataset.row(record)
     except (msgspec.DecodeError, ValueError, OverflowError) as error:

@@ -1,7 +1,7 @@
-"""Begins to accept HTTP connections: at once, or, on a socket that the starter holds, once the broker is no trouble.
+"""Begins to accept HTTP connections: at once, or, on a socket that the starter holds, once `broker.trouble` is None.
 
-On such a socket it begins after ACCEPT_WITHIN_S (5 s) in any case. The starter is the process that started the service;
-`just up` holds the sockets of its services (`infra.listening`).
+On such a socket it begins after ACCEPT_WITHIN_S (5 s) at the latest. The starter is the process that started the
+service; `just up` holds the sockets of its services (`infra.listening`).
 """
 
 import asyncio
@@ -19,10 +19,10 @@ LOOK_EVERY_S: Final = 0.02
 
 
 async def serve(server: Server, listener: socket.socket, runtime: Runtime, within_s: float = ACCEPT_WITHIN_S) -> None:
-    """Serve until the server ends. Begin at once; on a held socket, once `broker.trouble` is None or `within_s` over.
+    """Serve until the server ends. Begin at once; on a held socket, once `broker.trouble` is None or `within_s` ends.
 
     `within_s` is in seconds. Until then connections wait in the system's queue. If `closing` is set before, this
-    accepts none of them: the next process finds them in the held socket.
+    returns and accepts none of them: the next process finds them in the held socket.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + within_s

@@ -34,6 +34,9 @@ def build(name: str, routes: Sequence[ControllerRouterHandler], runtime: Runtime
 
 
 def _description(name: str) -> str | None:
-    """Return the first line of the docstring of the service's package: what it does. None without one."""
+    """Return the first line of the docstring of the package `<name>_svc`: what the service does.
+
+    None: the package has no docstring, or is not imported.
+    """
     package = sys.modules.get(f"{name}_svc")
     return None if package is None or not package.__doc__ else package.__doc__.strip().partition("\n")[0]

@@ -41,7 +41,7 @@ class ArchiveWatch:
         runtime.tasks.append(self.run)
 
     def warnings(self) -> list[str]:
-        """Return why the archive cannot be read, and the next step, as of the last answer; else nothing."""
+        """Return one warning: why the last request could not read the archive, and the next step; empty if it could."""
         return [self._why] if self._why else []
 
     async def run(self) -> None:

@@ -78,7 +78,7 @@ class AuditGauges:
         return max(0.0, (self._runtime.clock() - made_at).total_seconds())
 
     def warnings(self) -> Sequence[str]:
-        """Return the warning that the system was never audited; none before an audit is due."""
+        """Return the warning that the system was never audited, if no report was read; none before an audit is due."""
         began_at = self._began_at
         if self._report is not None or began_at is None or self._runtime.clock() - began_at < DUE_AFTER:
             return []

@@ -83,9 +83,9 @@ class Keeper:
     async def look(self, nc: BrokerClient) -> None:
         """Make the next generation if due; else copy consumers to the newest one, and seal older quiet ones.
 
-        The copied consumers are those of the generation before the newest, until that is sealed. A step in which an
-        earlier keeper was killed is done again. Does nothing while there is no generation. Raises StreamMisconfigured,
-        the client's errors.
+        The copied consumers are those of the generation before the newest, until that is sealed. Sealing also lowers
+        the limits of sealed ones (`Sealing.look`). A step in which an earlier keeper was killed is done again. Does
+        nothing while there is no generation. Raises StreamMisconfigured, the client's errors.
         """
         js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
         try:

@@ -65,7 +65,7 @@ class LogHandler(logging.Handler):
         self._output = LineOutput(write, self._dropped, tick=self._report, tick_s=tick_s)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue the line, or only count it if the rate does not show it. Called with the handler's lock held."""
+        """Queue the line, or, above DEBUG, only count it if the rate hides it. Called with the handler's lock held."""
         try:
             if record.levelno > logging.DEBUG:
                 self._report_due()
@@ -201,11 +201,11 @@ def _rendering(secrets: Sequence[str], *, as_text: bool) -> list[structlog.typin
 
 
 def cleaned(name: str, value: Any, secrets: Sequence[str], *, as_text: bool) -> Any:
-    """Return the value of the field `name` as it may be shown: without secrets, and cut after MAX_VALUE characters.
+    """Return the value of the field `name` as it may be shown: a text without secrets, cut after MAX_VALUE characters.
 
-    With `as_text` the result is printable. The field `exception`, a traceback, is only freed of secrets and cut to its
-    last MAX_TRACEBACK characters. None, the field `exc_info`, and numbers of fields not named as secret are returned
-    unchanged.
+    A note says how many were cut. A field named as secret gives HIDDEN. With `as_text` the text is printable. The field
+    `exception`, a traceback, is only freed of secrets and cut to its last MAX_TRACEBACK characters. None, the field
+    `exc_info`, and numbers of fields not named as secret are returned unchanged.
     """
     if value is None or name == "exc_info":
         return value

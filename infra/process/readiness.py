@@ -12,7 +12,10 @@ SEE: Final = "See docs/operating.md#stores"
 
 
 async def why_not_ready(runtime: Runtime) -> list[str]:
-    """Return why the service is not ready: the store cannot record, or `Broker.trouble`; empty if it is ready."""
+    """Return why the service is not ready: the store cannot record, `Broker.trouble`, or both; empty if it is ready.
+
+    `Broker.trouble` is left out if its cause is the store that cannot record.
+    """
     broker, why = runtime.broker, list[str]()
     try:
         await runtime.store.check()

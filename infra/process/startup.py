@@ -29,9 +29,10 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of a service's folder in the context: one process per store. Makes the folder if missing.
+    """Hold the lock of a service's folder in the context: one process per store.
 
-    Raises CannotStart, at once if another process has the lock.
+    Makes the folder if missing, and keeps other users out of it (`make_private_folder`). Raises CannotStart, at once if
+    another process has the lock.
     """
     with contextlib.ExitStack() as stack:
         try:

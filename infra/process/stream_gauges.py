@@ -1,6 +1,6 @@
 """The gauges of the stream: its newest generation, its growth and room, the keeper's work.
 
-Each gauge has one series, however many generations there are.
+Each gauge has at most one series, however many generations there are; none before the first session with the broker.
 """
 
 from collections.abc import Callable, Mapping

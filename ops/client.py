@@ -103,7 +103,8 @@ async def ask_with(
 ) -> ServiceAnswer:
     """Send a request that may be repeated, and return the answer, which has an expected status.
 
-    After a 503 that asks by Retry-After for another attempt soon it is sent again, up to ATTEMPTS times in all. Raises
+    After a 503 that asks by Retry-After for another attempt soon it is sent again, up to ATTEMPTS times in all.
+    `timeout_s`: the longest wait for the answer, in seconds, at each attempt; the pauses are in addition. Raises
     Unreachable as `send` does; UnexpectedAnswer, with the service's own words, if the last status is not in `expected`.
     """
     service = request.service

@@ -99,9 +99,10 @@ def of_audits(env: Mapping[str, str]) -> list[Path]:
 
 
 def stored(env: Mapping[str, str]) -> list[Path]:
-    """List the existing files and folders that services, broker and commands made.
+    """Return the paths of the existing files and folders that services, broker and commands made.
 
-    They are below DATA_DIR, NATS_STORE_DIR, ARCHIVE_DIR and ARCHIVE_CACHE_DIR. Raises SettingsError.
+    What is in such a folder is not listed. All are below DATA_DIR, NATS_STORE_DIR, ARCHIVE_DIR or ARCHIVE_CACHE_DIR.
+    Raises SettingsError.
     """
     found = [
         *of_services(env),

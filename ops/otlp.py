@@ -146,7 +146,8 @@ def endpoint(given: str, env: Mapping[str, str]) -> str | None:
     """Return the URL that spans go to; None: the variables of OpenTelemetry in the environment name it.
 
     `given` is the value of `--otlp`: a URL, to which OTLP's path is added if it has none; or FROM_ENVIRONMENT. Raises
-    Unusable if neither names a collector; SettingsError if the library that sends spans is not installed.
+    Unusable if `given` is neither, or is FROM_ENVIRONMENT and `env` names no collector; SettingsError if the library
+    that sends spans is not installed.
     """
     check_installed("`orders trace --otlp URL` needs")
     if given == FROM_ENVIRONMENT:

@@ -59,7 +59,10 @@ def print_out(what: RenderableType, *, style: str = "", error: bool = False, wra
 
 
 def _keep_words(table: Table, screen: Console) -> None:
-    """Make each column of the table at least as wide as its longest word, and the screen as wide as all of them."""
+    """Make each column of the table at least as wide as its longest word, and the screen as wide as all of them.
+
+    A column with `no_wrap` gets the width of its longest line.
+    """
     unbroken = screen.options.update(width=UNBROKEN)
     for column in table.columns:
         cells = [Measurement.get(screen, unbroken, one) for one in (column.header, *column.cells)]

@@ -95,7 +95,7 @@ class SequenceRange(NamedTuple):
 async def stream(env: Mapping[str, str], connect: Connect = connect) -> AsyncIterator[Stream]:
     """Connect to the broker that `env` names, with `connect`; close the connection at the block's end.
 
-    Raises SettingsError, Unreachable. In the block, the client's errors, SessionEnded, such as ConsumerFailed,
+    Raises SettingsError, Unreachable. In the block, the client's errors, SessionEnded (ConsumerFailed is one),
     BrokerMisconfigured, ArchiveDamaged, TimeoutError and ConnectionError (not BrokenPipeError) become Unreachable. A
     broker that does not answer the client's pings any more ends the block, too, whatever it waits for.
     """

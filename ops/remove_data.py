@@ -25,10 +25,11 @@ def _size(path: Path) -> int:
 def command(*, yes: bool) -> None:
     """Remove all data in DATA_DIR, NATS_STORE_DIR and ARCHIVE_DIR for good: stores, streams, archive, exports, audits.
 
-    Copies of a bucket's files (ARCHIVE_CACHE_DIR), what restores and rebuilds moved aside, and the acknowledgements of
-    foreign messages, are removed, too. Nothing may run on the data: a service, the broker or an export that does is
-    named, and nothing is removed. Files in DATA_DIR outside of the listed folders stay. The stream of another broker
-    (NATS_URL) and an archive in a bucket (ARCHIVE_URL) stay, too; services with new stores refuse to work with them.
+    Without --yes the paths are only listed. Copies of a bucket's files (ARCHIVE_CACHE_DIR), what restores and rebuilds
+    moved aside, and the acknowledgements of foreign messages, are removed, too. Nothing may run on the data: a service,
+    the broker or an export that does is named, and nothing is removed. Files in DATA_DIR outside of the listed folders
+    stay. The stream of another broker (NATS_URL) and an archive in a bucket (ARCHIVE_URL) stay, too; services with new
+    stores refuse to work with them.
     """
     found = data.stored(os.environ)
     if bucket := load(Settings, "nats", 4_222, os.environ).archive_bucket:

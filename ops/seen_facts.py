@@ -90,7 +90,7 @@ def seen_fact(message: StoredMessage) -> SeenFact:
 
 
 def causal(facts: Sequence[SeenFact]) -> list[SeenFact]:
-    """Return the facts in the order of EVENTS, those of logs by time, but each after its cause.
+    """Return the facts of logs by time, then those of EVENTS in its order, but each fact after its cause.
 
     Each comes after the facts with lower versions of its own stream, too. So a fact that was published again has its
     old place, and the services' clocks count only between facts that do not follow from each other.

@@ -69,7 +69,7 @@ class ServiceLog(SQLiteStore):
     ) -> list[Notification]:
         """Return the records after position `after`, up to and including `until`, of these topics, the newest first.
 
-        Only records whose body has the bytes `containing` somewhere are returned; empty: all.
+        Only records whose body has the bytes `containing` somewhere are returned; empty: all. Without `topics`: none.
         """
         with self._named(), translated():
             rows = await self._reader.execute_fetchall(

@@ -303,9 +303,9 @@ async def _print_live(stream: reading.Stream, order_id: str, unknown: Sequence[s
 async def export(env: Mapping[str, str], order_id: str | None, since: datetime, to: str, most: int) -> None:
     """Hand the order's trace to OpenTelemetry; `order_id` None: the traces of the slowest hundredth of the orders.
 
-    Of these at most `most`, and at least one. `since`: only orders that ended at that time or later are counted.
-    `to` is the value of `--otlp`; with `-` the traces are printed instead. Raises Found if there is no such order, or
-    none has ended since then; Unusable, Unreachable, SettingsError.
+    Of these at most `most`, and at least one. Only orders that ended at `since` or later are counted. With an
+    `order_id`, `most` and `since` have no effect. `to` is the value of `--otlp`; with `-` the traces are printed
+    instead. Raises Found if there is no such order, or none has ended since then; Unusable, Unreachable, SettingsError.
     """
     url = None if to == otlp.STANDARD_OUTPUT else otlp.endpoint(to, env)
     async with reading.stream(env) as stream:

@@ -64,7 +64,7 @@ class Archived(Struct):
 
 
 async def archive(env: Mapping[str, str], watch: Watch, *, dry_run: bool = False) -> Archived:
-    """Archive generations, the oldest first, up to one that cannot be archived; then delete the archived streams.
+    """Archive generations, the oldest first, until one cannot be archived; then delete the archived streams.
 
     Streams that earlier runs archived are deleted, too. The newest generation always stays. `dry_run`: only say which
     could be archived, and why the next one has to stay. A dry run makes no file but copies of a bucket's files in its
@@ -216,7 +216,10 @@ class _Run:
         self._done.archived.append(ArchivedGeneration(draft.stream, draft.messages, info.state.bytes, size))
 
     async def _files(self, info: StreamInfo) -> GenerationManifest:
-        """Write the files of a generation, and return its manifest, which is not written before they are proven."""
+        """Write the files of a generation, and return its manifest.
+
+        Both are not proven yet. The caller proves the files, and only then writes the manifest.
+        """
         name, state = str(info.config.name), info.state
         tally = MessageTally(self._copies.known)
         self._watch.begins(f"writing the files of {name}", state.messages)

@@ -30,7 +30,8 @@ def command(
     generation stays while a consumer or view has not heard all of it, an order in it is open or not compensated, or a
     dead letter is of one of its messages: then the reason and the next step are said. All commands read archive and
     stream as one history. Run it again at any time, also after a run that was killed. Exit code 1: a generation before
-    the newest has to stay.
+    the newest has to stay, or its files differ from stream or logs; with --copy-to, the archive is damaged, or another
+    one is in PLACE.
 
     The streams know which archive they left generations to: with another one, or without it, services and commands
     stop, and say so. If it is lost for good, and the stores are whole: --lost.

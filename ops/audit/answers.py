@@ -59,9 +59,9 @@ class AnswerOptions(NamedTuple):
 async def ask(how: AnswerOptions, logs: ServiceLogs, cut: Cut, checker: Checker, watch: Watch) -> tuple[Live, Answers]:
     """Ask the services for products, accounts, coupons or orders: up to `how.most` each, changed last within the cut.
 
-    With `how.ready`, services that are not ready are not asked. Call it once `checker` has taken all facts up to the
+    With `how.ready`, services that are not ready are not asked. Call it after `checker` has taken all facts up to the
     cut. Returns the comparable answers; and how many were comparable, were not, or were refused because of newer code.
-    Raises Unreachable if a service gives no answer in time, or any other one that cannot be used; StoreError.
+    Raises Unreachable if a service gives no answer in time, or one that cannot be used; StoreError.
     """
     not_asked = await _not_ready(how.services, logs) if how.ready else []
     names = [name for name in logs if name not in not_asked]

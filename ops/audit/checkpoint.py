@@ -100,8 +100,9 @@ def _place(name: str, record: Notification) -> str:
 async def same_stream(stream: Stream, last: AuditCheckpoint, now: Cut) -> bool:
     """Whether each audited generation is still the same, and still has all its messages up to the checkpoint.
 
-    It compares when each was made, how many messages were removed, and when the last audited message was stored. Newer
-    generations may have been made since. Raises LeaderUnavailable, ArchiveDamaged, the client's errors.
+    It compares when each was made, how many messages were removed, and when the last audited message was stored. False,
+    too, if a message with a sequence after the checkpoint was removed of such a generation. Newer generations may have
+    been made since. Raises LeaderUnavailable, ArchiveDamaged, the client's errors.
     """
     return all(
         _is_still(then, now.generations.get(name)) for name, then in last.cut.generations.items()

@@ -39,7 +39,7 @@ class ForeignFilter:
         self.reached: dict[str, int] = {}
 
     def services(self, messages: Sequence[Read], unjudged: Unjudged) -> list[Read]:
-        """Return those of the messages that a service published, each under its fact's id.
+        """Return those of the messages that a service published; the `fact_id` of each is its fact's id.
 
         Foreign messages are left out; so are those of a service that this version does not have: `unjudged` gets them.
         """

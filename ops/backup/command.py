@@ -60,11 +60,11 @@ def restore_command(folder: Path, *, yes: bool, accept_findings: bool, as_json: 
     """Restore the backup in FOLDER as the data below DATA_DIR, while nothing runs on it.
 
     All checksums are compared before anything is replaced. If streams are restored, they and the stores are audited
-    before, too. Old data is moved aside, not deleted; stores, streams and archive that exist only with --yes. Exit code
-    4: newer code recorded facts in the backup, which this version does not know; --accept-findings restores it all the
-    same. The services make their consumers and read models anew. With NATS_URL, the broker's streams and consumers are
-    left as they are, and there is no audit; archive and acknowledged foreign messages are restored only if there are
-    none.
+    before, too. Old data is moved aside, not deleted. Without --yes the restore fails if it would replace stores,
+    streams or an archive. Exit code 4: newer code recorded facts in the backup, which this version does not know;
+    --accept-findings restores it all the same. The services make their consumers and read models anew. With NATS_URL,
+    the broker's streams and consumers are left as they are, and there is no audit; archive and acknowledged foreign
+    messages are restored only if there are none.
     """
     began = time.monotonic()
     with watched(as_lines=progress) as watch:

@@ -82,9 +82,9 @@ class CrashDemo:
             return int((await stream.js.stream_info(EVENTS)).state.messages)
 
     async def _judge(self, http: httpx.AsyncClient, clients: Clients) -> None:
-        """Place each order once more, and compare the answers and the balances with what they must be.
+        """Send each order's request once more, by its key; compare answers and balances with what they must be.
 
-        Print both; add a sentence to `wrong` for each difference.
+        Print the number of equal answers, and the balances; add a sentence to `wrong` for each difference.
         """
         self._tell(f"all {ORDERS} orders are answered; {clients.repeated:,} requests were sent again")
         self._check("different orders", len({answer.order_id for answer in clients.answers.values()}), ORDERS)

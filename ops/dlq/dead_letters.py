@@ -81,7 +81,8 @@ def service_request(
 def redrive_body(consumer: str, key: str, *, dry_run: bool, reason: str) -> dict[str, Any]:
     """Return the body of a request for a redrive.
 
-    The body has the reason only if that is not blank and this is no dry run: earlier versions of services refuse it.
+    The body has the reason only if that is not blank and this is no dry run. Earlier versions of services refuse a body
+    with a reason.
     """
     body = {"consumer": consumer, "key": key, "dry_run": dry_run}
     return body if dry_run or not reason.strip() else {**body, "reason": reason.strip()}

@@ -9,8 +9,8 @@ def as_waiting(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
     """Return these dead letters, the error of each that waits rewritten; the others as they are.
 
     The new error names, by its sequence in DEAD, the first of them with the same consumer and key. If the one that
-    waits is that first one itself, its error says that what it waited behind is gone, and to redrive it. They must be
-    in the order of DEAD, and include all of each consumer and key.
+    waits is that first one itself, its error says that what it waited behind is gone, and to redrive it.
+    The given dead letters must be in the order of DEAD, and include all of each consumer and key.
     """
     firsts: dict[tuple[str, str], int] = {}
     return [_as_it_waits(one, firsts.setdefault((one.consumer, one.key), one.sequence)) for one in letters]

@@ -64,8 +64,8 @@ def command(
     """Build what NAME stores again: a service's store from the stream, or a read model from the facts.
 
     A service, such as `point`, must be stopped. All its facts are read from the stream: no position and no version may
-    be missing. The old store and its read models are put aside, not deleted. If the old store has facts that
-    the stream does not have, nothing is changed, unless they may be lost.
+    be missing. The old store and its read models are put aside, not deleted. Nothing is changed if the old store has
+    facts that the stream does not have (unless --lose-unpublished), or cannot be read (unless --lose-damaged).
 
     A read model, such as `popular`, is dropped and rebuilt in the running system. Until it has caught up its readers
     wait or get 503; orders are not affected.

@@ -50,7 +50,10 @@ class Target(NamedTuple):
 
 
 class TargetPublisher:
-    """Gives each message its subject and id at the target, and publishes it with a Publisher."""
+    """Gives each message its subject and id at the target, and publishes it with a Publisher.
+
+    Headers that the target's broker would act on are left out, except the id.
+    """
 
     def __init__(self, target: Target, publisher: Publisher) -> None:
         self.target = target

@@ -40,6 +40,7 @@ class DecisionCounts(msgspec.Struct):
     records without a readable cause, or caused by the service's own timer. `asked`: heard facts that were decided once
     more over the end of the log. `open`: facts of `asked` that would get an answer, and are newer than every fact that
     the service answered. `unjudged`: decisions not made again, because a stream, a record or the cause cannot be read.
+    A decision whose cause is missing counts in `differences` alone.
     `newer`: records of newer code, which are no difference; from there on their streams cannot be read.
     """
 

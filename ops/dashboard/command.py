@@ -21,7 +21,8 @@ def command() -> None:
 
     \b
     Exit code: 0 stopped on request; 2 it cannot start
-    Settings:  DASHBOARD_PORT (8000), BIND_HOST (127.0.0.1), the services' ports, NATS_URL or NATS_PORT
+    Settings:  DASHBOARD_PORT (8000), BIND_HOST (127.0.0.1), the services' ports, NATS_URL or NATS_PORT,
+               DASHBOARD_TRACE_URL (unset), DATA_DIR (.data) and others: docs/settings.md
     """
     try:
         process.run(os.environ)

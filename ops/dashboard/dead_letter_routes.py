@@ -125,7 +125,11 @@ def _known(operations: Operations, its_id: str) -> Operation:
 
 
 async def _changes(operation: Operation, token: str, poller: Poller) -> AsyncIterator[bytes]:
-    """Yield an event with the operation's HTML at once and after each change, until it is over or the poller closes."""
+    """Yield an event with the operation's HTML at once, then whenever a look finds that it has changed.
+
+    There is a look every LOOK_S (0.1 s), or LONG_LOOK_S (1 s) with more than LONG (50) keys. Several changes since a
+    look are one event. It ends with the event FINISHED when the operation is over, or when the poller closes.
+    """
     told = -1
     while not poller.closing.is_set():
         if operation.changes != told:

@@ -20,8 +20,8 @@ MOST_KEPT: Final = 256
 class KnownFacts(NamedTuple):
     """The facts of one order, each once, in the order of `causal`; none if neither stream nor archive has one.
 
-    `trouble`: why the stream cannot be read now, in words; empty: it was read. With a `trouble`, `facts` are those of
-    the last reading, followed by those that the services' logs have besides.
+    `trouble`: why the stream or the archive cannot be read now, in words; empty: both were read as far as needed. With
+    a `trouble`, `facts` are those of the last reading, followed by those that the services' logs have besides.
     """
 
     facts: Sequence[SeenFact]
@@ -47,9 +47,10 @@ class OrderReader:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def facts(self, order_id: str) -> KnownFacts:
-        """Return the facts of this order from stream and archive; if the stream cannot be read, see KnownFacts.
+        """Return the facts of this order from stream and archive; if one of both cannot be read, see KnownFacts.
 
-        Raises Unreachable if the stream cannot be read, no fact was read before, and no service's log has one.
+        Messages that `seen_fact` cannot decode are left out. Raises Unreachable if stream or archive cannot be read, no
+        fact was read before, and no service's log has one.
         """
         clock = asyncio.get_running_loop().time
         async with self._locks.setdefault(order_id, asyncio.Lock()):

@@ -77,7 +77,7 @@ class Finder:
     async def find(self, text: str) -> FoundThings:
         """Find the order, product or coupon with this id, and a customer's orders. `<stream>@<version>` means a fact.
 
-        A number may be the sequence (in DEAD) of a dead letter, too. A text that is no id is in `missed`.
+        A number may be the sequence (in DEAD) of a dead letter, too. A text without `@` that is no id is in `missed`.
         """
         stream, at, version = text.partition("@")
         if at:

@@ -31,8 +31,9 @@ LINKS: Final = {
 class MapHearer(NamedTuple):
     """How one service keeps up with one fact. `lag_s`: how many seconds it is behind now.
 
-    `p50_s`: the median time in seconds from a message's storing to the record of what follows, lately; None: no message
-    came. `known`: whether the service told its numbers; otherwise they mean nothing.
+    `p50_s`: the median time in seconds from a message's storing to the record of what follows, between both looks of
+    the snapshot; since the service's start, if only the second look has its numbers. None: no message came in that
+    time. `known`: whether the service told its numbers at the second look; otherwise they mean nothing.
     """
 
     service: str

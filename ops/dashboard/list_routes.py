@@ -64,8 +64,9 @@ async def _new(
 ) -> AsyncIterator[bytes]:
     """Look every LOOK_S (2 s) until the poller closes: yield an event with the number of newer orders if it has risen.
 
-    Newer: placed after the row whose `place` is `first`; at most PAGE (50) are counted. Otherwise a look yields a PING.
-    Raises Problem (400) for a wrong filter.
+    Newer: placed after the row whose `place` is `first`. Only the first page of `wanted` is looked at, so at most PAGE
+    (50) are counted. Otherwise, and if order_svc cannot be asked, a look yields a PING. Raises Problem (400) for a
+    wrong filter.
     """
     told = 0
     while not poller.closing.is_set():

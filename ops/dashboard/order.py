@@ -56,7 +56,9 @@ class Change(NamedTuple):
 
 
 class ShownFact(NamedTuple):
-    """A fact on the page, `ms` milliseconds after the order's first. `hops`: None if the times are not known.
+    """A fact on the page, `ms` milliseconds after the order's first.
+
+    `hops`: None without a `cause` on the page, or if it is not known when the stream first had the cause.
 
     `changes`: the fields of its aggregate's state that it changed. `kind`: its CSS class, see the function `kind`.
     `faded`: it is after the cut (see Scrubber). `commands`: commands that show more of it.
@@ -113,10 +115,11 @@ class Scrubber(NamedTuple):
 class ShownOrder(NamedTuple):
     """What the page of an order shows. `status`: in words; `heading`: the order itself, in lines.
 
-    `deadline` None: the fact of its acceptance is not known here. `over`: no further fact is to be expected. `waits`:
-    what is owed now; `pending`: what is owed now, and what follows from that if all goes well. `letters`: those
-    dead letters of the order that were asked for. `sequence`: the largest sequence of the facts; 0: all are from logs.
-    `trouble`: see KnownFacts. `trace`: the URL of the order's trace; empty: not known.
+    `deadline` None: the fact of its acceptance is not known here. `over`: it has ended, and no answer is owed; False,
+    too, if newer code canceled it. `waits`: what is owed now; `pending`: what is owed now, and what follows from that
+    if all goes well. The dead letters are those of the order; none, too, if they were not asked for. `sequence`: the
+    largest sequence of the facts; 0: all are from logs. `trouble`: see KnownFacts. `trace`: the URL of the order's
+    trace; empty: DASHBOARD_TRACE_URL is not set.
     """
 
     order_id: str

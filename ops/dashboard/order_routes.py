@@ -35,7 +35,7 @@ LONG_S: Final = 1.0
 
 
 class OrderLook(NamedTuple):
-    """What one look has found of an order. `trouble`: why the stream cannot be read, empty if it can."""
+    """What one look has found of an order. `trouble`: as in KnownFacts."""
 
     facts: Sequence[SeenFact]
     dead_letters: Sequence[DeadLetter]
@@ -66,8 +66,8 @@ class OrderBoard:
     async def page(self, order_id: str, at: str = "") -> ShownOrder | None:
         """Return the page of this order; None if stream and archive have no fact of it. `at`: see `order_page`.
 
-        If the stream cannot be read, the page has the facts that were read last, and those of the services' logs.
-        Raises Unreachable if there are none.
+        If stream or archive cannot be read, the page has the facts that were read last, and those of the services'
+        logs. Raises Unreachable if there are none.
         """
         return self._page(order_id, at, await self._look(order_id))
 
@@ -90,8 +90,9 @@ class OrderBoard:
     async def _look(self, order_id: str) -> OrderLook:
         """Look at the order: its facts, by OrderReader; its dead letters if an answer is due for 1 s (LONG_S).
 
-        There may be no fact. If the stream cannot be read, dead letters are not asked for, and `trouble` says why.
-        Raises Unreachable as `OrderReader.facts` does.
+        There may be no fact. If stream or archive cannot be read, dead letters are not asked for, and `trouble` says
+        why. Dead letters that cannot be read are left out, without a `trouble`. Raises Unreachable as
+        `OrderReader.facts` does.
         """
         facts, trouble = await self._reader.facts(order_id)
         letters: Sequence[DeadLetter] = ()
@@ -107,13 +108,15 @@ class OrderBoard:
         return await self._stream.dead_letters(f"{PREFIX}.*.{order_id}", whole=False)
 
     async def events(self, order_id: str, at: str, after: int) -> AsyncGenerator[bytes, None]:
-        """Yield an event with the HTML of the page's changing part whenever that has changed.
+        """Yield an event with the HTML of the page's changing part, whenever a look (every LOOK_S) finds it changed.
 
-        If the stream cannot be read and no fact is known, yield a TROUBLE: why. Ends after the event FINISHED, when
-        the order is over, or when the poller closes. After PING_S (10 s) without an event it yields a PING.
+        If stream or archive cannot be read and no fact is known, yield a TROUBLE: why. Once the order is over and there
+        is no `trouble`, the event with the HTML is a FINISHED, the last one. Ends, too, when the poller closes. After
+        PING_S (10 s) without an event it yields a PING.
 
         An event's id is the largest sequence of the facts on the page; a TROUBLE's id is `after`. `after`: the id that
-        the open page has. `at`: see `order_page`.
+        the open page has. If the first HTML has that id, it is not sent, unless the order is over or there is a
+        `trouble`. `at`: see `order_page`.
         """
         clock = asyncio.get_running_loop().time
         drawn, drawn_from, quiet_since = "", None, clock()

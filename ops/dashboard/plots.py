@@ -20,7 +20,10 @@ class Series(NamedTuple):
 
 
 class PlotLine(NamedTuple):
-    """A series as SVG has it: the `path` of its line, in pieces where values are missing."""
+    """A series as SVG has it: the `path` of its line, in pieces where values are missing.
+
+    `last`: the series' last value; None: it is missing, or there are no values.
+    """
 
     name: str
     kind: str

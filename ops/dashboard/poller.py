@@ -102,7 +102,7 @@ class Poller:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Count a viewer within the block; with the first one, numbers are asked for at once."""
+        """Count a viewer within the block; if there was no other, numbers are asked for at once."""
         self._viewers += 1
         if self._viewers == 1:
             self._wanted.set()
@@ -112,7 +112,10 @@ class Poller:
             self._viewers -= 1
 
     def recent(self) -> Figures | None:
-        """Return the figures of about the last LATELY_S (300 s), or since the first look; None before two looks."""
+        """Return the figures of about the last LATELY_S (300 s), or since the first look.
+
+        None: there were no two looks in that time.
+        """
         if self.latest is None or not self._kept or self._kept[0] is self.latest.look:
             return None
         return figures(self._kept[0], self.latest.look)
@@ -134,7 +137,8 @@ class Poller:
     async def fresh(self, most_s: float) -> Snapshot | None:
         """Return the latest snapshot if it is at most FRESH_S (1 s) old.
 
-        Otherwise ask the services at once, and wait as `after` does, at most `most_s` seconds.
+        Otherwise have the services asked at once, wait at most `most_s` seconds for a newer snapshot, and return what
+        `after` returns: after that time the latest one, however old.
         """
         latest = self.latest
         if latest is not None and (self._clock() - latest.at).total_seconds() <= FRESH_S:

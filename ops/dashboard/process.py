@@ -78,7 +78,10 @@ async def _keep(poller: Poller) -> None:
 
 
 def main() -> None:
-    """Run the dashboard of this process's environment, as `just up` starts it."""
+    """Run the dashboard with this process's environment, as `just up` starts it.
+
+    Ends the process with exit code 2 if the dashboard cannot start.
+    """
     try:
         run(os.environ)
     except (SettingsError, CannotStart) as error:

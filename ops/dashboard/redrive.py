@@ -54,8 +54,8 @@ class Redriver:
     async def preview(self, keys: Sequence[DeadLetterKey]) -> list[KeyOutcome]:
         """Return what a redrive would do with each key, in the order of `keys`; nothing is changed.
 
-        Up to AT_ONCE (8) keys are asked for at the same time. Once a service gave no usable answer, the keys of its
-        consumers that were not asked for yet are not: they are `unknown`.
+        Up to AT_ONCE (8) keys are asked for at the same time. Once a service gave no usable answer, no
+        further key of its consumers is asked for: the state of the others is `unknown`, too.
         """
         gate = asyncio.Semaphore(AT_ONCE)
         away: dict[str, str] = {}

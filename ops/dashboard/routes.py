@@ -55,7 +55,7 @@ def overview_routes(poller: Poller, tables: FlowTables, order: ServiceAddress) -
     async def recent() -> dict[str, Any]:
         """Answer `just status` with the rates of the last minutes, as a RatesAnswer.
 
-        Raises Problem (503) before two looks.
+        Raises Problem (503) without two looks in that time, such as just after the start.
         """
         seen = poller.recent()
         if seen is None:

@@ -72,7 +72,7 @@ class LogSearch:
 def criteria_for(wanted: Filters) -> Criteria:
     """Return what these filters ask for, as the options of `just find` would.
 
-    Raises Problem (400) if one is invalid, or if `older_than_s` is set.
+    Raises Problem (400) if one is invalid, if two contradict each other, or if `older_than_s` is set.
     """
     if wanted.older_than_s != DEFAULTS["older_than_s"]:
         raise _wrong("older_than_s does not go with product, coupon or time: `until` says how old orders have to be")

@@ -49,9 +49,10 @@ class StreamReader:
         """The generations that the broker had at the last look; empty before any."""
 
     async def latest(self, subjects: Sequence[str], begin: str) -> list[StoredMessage]:
-        """Return the last message that a service published on each of these subjects, sorted by sequence; no wildcards.
+        """Return the last message that a service published on each of these subjects, sorted by sequence.
 
-        `begin`: the subject of the first of these messages. If the broker's streams lack it, the archive is read, too.
+        A subject without one is left out. `subjects` have no wildcards. `begin`: the subject of the first of these
+        messages. If the broker's streams lack it, the archive is read, too.
         Raises Unreachable if the broker or the archive cannot be read.
         """
         async with self._asking() as nc:

@@ -133,9 +133,10 @@ def _tell(texts: Sequence[str], what: str = "") -> None:
 
 
 def _end(found: FoundOrders, why: str) -> None:
-    """End the process with the exit code for what was found; return if orders were found and all facts were readable.
+    """End the process with the exit code for what was found.
 
-    `why`: why no order was found, or empty. Raises Found with it; SystemExit for damaged facts and those of newer code.
+    Return if orders were found or counted, and all facts that were needed could be read. `why`: why no order was found;
+    empty: some were. Raises Found with `why`; SystemExit for damaged facts and those of newer code.
     """
     if why:
         raise Found(why)

@@ -62,7 +62,10 @@ class StepLogs:
         return due(causal(found), self._parts)
 
     async def _facts(self, order_ids: Sequence[str]) -> Mapping[str, Collection[str]]:
-        """Return for each order id the names of the steps' facts (`said`) in the order's own streams."""
+        """Return for each order id the names of the steps' facts (`said`) in the order's own streams.
+
+        Only the first VERSIONS (2) versions of each stream are read.
+        """
         found: dict[str, set[str]] = {order_id: set() for order_id in order_ids}
         for step in self._steps:
             whose = {stream: order_id for order_id in order_ids for stream in step.streams(order_id)}

@@ -35,9 +35,8 @@ async def why_nothing(env: Mapping[str, str], criteria: Criteria, found: FoundOr
 async def _unknown(env: Mapping[str, str], criteria: Criteria, watch: Watch) -> str:
     """Return a text that names the ids in `criteria` that their services never recorded; empty if there are none.
 
-    An id whose log cannot be read counts as known.
-
-    A user without points has no account, and may have orders all the same.
+    An id whose log cannot be read counts as known. A user without points has no account; one with an order counts as
+    known all the same.
     """
     told = []
     for kind, key in (("product", criteria.product), ("coupon", criteria.coupon), ("user", criteria.user)):

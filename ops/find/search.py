@@ -110,7 +110,7 @@ class _Found:
 
     @property
     def enough(self) -> bool:
-        """Whether the search may stop: there are more orders than the limit, and they are not counted."""
+        """Whether a search that reads the newest facts first may stop: it has a page and more, and counts none."""
         return len(self.newest) > self._asked.limit and not self._asked.counting
 
     def fits(self, order: FoundOrder) -> bool:

@@ -23,7 +23,8 @@ async def span(log: ServiceLog, last: int, since: datetime | None, until: dateti
     """Return the part of the log, up to position `last`, that has all facts with a time from `since` to `until`.
 
     `since` or `until` None: that side has no bound. The part may have other facts, too. It may lack some if a fact's
-    time is more than DISORDER before that of an earlier position, or if TRIES records in a row have no readable time.
+    time is more than DISORDER (1 min) before that of an earlier position, or if TRIES (100) records in a row have no
+    readable time.
     Raises Unreachable.
     """
     first, end = 0, last
@@ -37,7 +38,7 @@ async def span(log: ServiceLog, last: int, since: datetime | None, until: dateti
 async def time_at(log: ServiceLog, position: int) -> datetime | None:
     """Return the time of the first fact from `position` on whose time can be read.
 
-    Returns None if none of the next TRIES records has one. Raises Unreachable.
+    Returns None if none of TRIES (100) records from there on has one. Raises Unreachable.
     """
     for record in await log.select_notifications(position - 1, TRIES):
         try:

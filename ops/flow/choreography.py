@@ -199,7 +199,7 @@ def _misheard(flow: _Flow) -> Iterator[str]:
 
 
 def _not_as_declared(flow: _Flow) -> Iterator[str]:
-    """Yield a finding for each `done` or `refused` of a declared step that no command says after the step's `hears`."""
+    """Yield a finding for each `done` or `refused` of a step that no command of its service says after its `hears`."""
     for step in flow.rules.steps:
         acts = [act for service, act in flow.acts if service == step.service and step.hears in {*act.hears, *act.takes}]
         may_come = {fact for act in acts for fact in act.says}

@@ -229,15 +229,16 @@ def command(how: str | None) -> None:
     Findings (exit code 1) are: a cycle; a fact that no service says, that another service should say, that no aggregate
     folds, or that is not declared; a command that says nothing; a table of reactions that does not fit the commands; a
     step not taken as declared; a fact without a cause that no client may cause; a failure or a withdrawal after which a
-    service does not undo its part.
+    service does not undo its part. The exit code is 1, too, if --write finds no page or no markers in it.
     """
     show(parts(), how)
 
 
 def show(flow: Sequence[Part], how: str | None, page: Path = PAGE) -> None:
-    """Print the flow: as a table, or as `how` says (markdown, mermaid, json). Raises Found if there are findings.
+    """Print the flow as `how` says (markdown, mermaid, json; None: as a table). Raises Found if there are findings.
 
-    `how` is write: print nothing, but put the Markdown table into this page, unless there are findings.
+    `how` is write: print nothing, but put the Markdown table into this page, unless there are findings. Raises Found,
+    too, if the page or its markers are missing then.
     """
     found = findings(flow, RULES)
     if how == "write":

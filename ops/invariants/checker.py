@@ -100,7 +100,8 @@ class Checker:
 
         That part must have had no findings. When not quiet, an order is judged as if all were quiet once its last fact
         is more than `bound` older than `now`. An order that is pending at `now`, more than `bound` after its deadline,
-        is a finding. With `now` None, and not quiet, neither is done.
+        is then a finding. With `now` None neither is done. When quiet, `now` and `bound` have no effect: each pending
+        order is a finding.
         """
         self._quiet = quiet
         self._now = now

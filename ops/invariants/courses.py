@@ -107,8 +107,8 @@ class Course(Struct, array_like=True):
     def still_takes(self, step: str, *, quiet: bool) -> int:
         """Return how often the order's part of a step must be added to what pending and confirmed orders claim.
 
-        -1: the order is pending and does not hold its part: not yet, or not any more. 1: the order is canceled, has
-        not given its part back, and still may, as it is not `quiet`. Otherwise 0.
+        -1: the order is pending and does not hold its part: not yet, or not any more. 1: the order is canceled, still
+        holds its part, and may give it back, as it is not `quiet`. Otherwise 0.
         """
         done = self.turns.get(step) == "done"
         if self.status == "PENDING" and not done:

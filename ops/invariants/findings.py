@@ -73,8 +73,8 @@ class Findings:
     def __init__(self, newer: Explains | None = None, memory: Memory | None = None) -> None:
         """`newer` is asked about each finding as it is made, and in `all` again; None: no finding is dropped.
 
-        `memory` keeps the findings that facts of newer code, read later, may explain. The others are in this process:
-        the first MOST_OF_A_KIND of an invariant; further ones are only counted.
+        `memory` keeps the findings that facts of newer code, read later, may explain; None: this process keeps them.
+        The others are in this process: the first MOST_OF_A_KIND of an invariant; further ones are only counted.
         """
         self._newer = newer
         self._open: Table[_Open] = (memory or InProcess()).many("open_findings", _Open)

@@ -40,8 +40,8 @@ class EndsInvariant:
     def canceled(self, entry: Entry, fact: OrderCanceled, course: Course) -> bool:
         """Judge a cancel. If the order is pending or confirmed, note in the course that it is canceled and return True.
 
-        Otherwise return False, with a finding. A cancel that comes too early, or may not follow a confirmation, is a
-        finding, too, but counts.
+        Otherwise return False, with a finding. A cancel for the deadline before the deadline is a finding, too, and so
+        is one of a confirmed order that is not by the customer; the order is canceled all the same.
         """
         if course.status not in ("PENDING", "CONFIRMED"):
             self._findings.add(4, entry, f"cancels an order that is {course.status or 'not accepted'}")

@@ -2,5 +2,5 @@
 
 It asks each service for `/readyz` and `/metrics`, and never the broker: it works while at least one service answers.
 If orders wait for too long it also asks order_svc about them. Without `--watch` it asks a running dashboard for its
-rates. Of services that do not answer it looks for the processes on this machine.
+rates. It looks for processes on this machine: those of services that do not answer, and the bundled broker's.
 """

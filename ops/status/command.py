@@ -135,7 +135,10 @@ def stuck_lines(stuck: Stuck, at: datetime) -> list[str]:
 
 
 def rate_lines(seen: Figures) -> list[str]:
-    """Return the figures of all orders, and of the stream, as lines for a person."""
+    """Return the figures of all orders, of the stream and of the rooms as lines for a person.
+
+    If they are not known, it is one line, which says so.
+    """
     if not seen.known:
         return ["orders   unknown, and so is what waits and the stream: order_svc does not say"]
     times = (

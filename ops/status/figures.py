@@ -17,8 +17,8 @@ SPARE: Final = 1.05
 class Room(NamedTuple):
     """How many bytes are free somewhere. `where`: `the broker`, or `the disk of` a service.
 
-    `full_in_s`: in how many seconds that is used up at the present rate; of the broker: in how many seconds another
-    whole generation does not fit any more. None: not known, or never.
+    `full_in_s`: in how many seconds a disk is full at the rate of the last hour; of the broker: in how many seconds
+    another whole generation does not fit any more, at the rate at which facts come. None: not known, or never.
     """
 
     where: str

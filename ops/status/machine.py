@@ -11,9 +11,10 @@ from infra.local.nats import store_holder
 class Machine(NamedTuple):
     """What was found on this machine. `up`: a service does not answer, and the `just up` of this DATA_DIR runs.
 
-    `processes`: name of a service that does not answer → id of the process that works on its folder all the same.
-    `bundled`: the system uses the bundled broker (no NATS_URL). `broker`: the process that works on the bundled
-    broker's folder, in words; None: there is none, or another broker is used.
+    `processes`: name of a service that does not answer → id of the process that works on its folder all the same; a
+    service is missing if its folder's lock names none, or cannot be read. `bundled`: the system uses the bundled broker
+    (no NATS_URL). `broker`: the process that works on the bundled broker's folder, in words; None: there is none, the
+    lock cannot be read, or another broker is used.
     """
 
     up: bool = False

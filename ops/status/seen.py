@@ -117,7 +117,7 @@ class Look(NamedTuple):
 
 
 async def look(addresses: Mapping[str, ServiceAddress], timeout_s: float, env: Mapping[str, str] | None = None) -> Look:
-    """Ask all services at the same time. One without an answer to `/readyz` in `timeout_s` seconds has a `trouble`.
+    """Ask all services at once. One without a usable answer to `/readyz` in `timeout_s` seconds has a `trouble`.
 
     One that answers there, but gives no usable answer to `/metrics` in this time, is `unmeasured`.
 

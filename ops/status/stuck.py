@@ -122,7 +122,8 @@ async def _asked(http: httpx.AsyncClient, request: ServiceRequest, timeout_s: fl
 def pending_words(facts: Mapping[str, PublishedAt]) -> str:
     """Say which services have to answer which facts of a pending order.
 
-    `facts`: the order's facts by name, numbered from 1 as they came.
+    `facts`: the order's facts by name, numbered from 1 as they came; empty: order_svc has not published it. If no
+    service has to answer, its end is yet to be listed.
     """
     names = {fact: name for name, fact in facts.items()}
     found = [f"{service}_svc to answer {names[heard]}" for service, heard in waits_for(facts).items()]
@@ -132,7 +133,7 @@ def pending_words(facts: Mapping[str, PublishedAt]) -> str:
 def canceled_words(reason: str, facts: Sequence[str]) -> str:
     """Say which facts are still missing until an order that was canceled for this reason is compensated.
 
-    `facts`: the names of those that it has. Each missing one is an undo or a fence.
+    `facts`: the names of those that it has. Each missing one is an undo or a fence. None missing: `nothing any more`.
     """
     found = [
         f"{step.service}_svc to say {fact_name(step.undone)} or {fact_name(step.fenced)}"

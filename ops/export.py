@@ -82,8 +82,7 @@ def command(*, action: str, start: int | datetime | None, once: bool, as_json: b
       status     0; 1 the next record cannot be exported; 3 the log or the dataset cannot be reached
       reconcile  0 equal; 1 a difference, or not the exported log, or a fact cannot be exported (also the next
                  one; then no comparison is printed); 3 the log or the dataset cannot be reached
-      any        2 wrong usage or settings, a missing library, or a dataset that cannot be used;
-                 4 newer code recorded the next fact
+      any        2 wrong usage or settings, a missing library, an unusable dataset; 4 newer code recorded the next fact
     """
     if action != "run" and (start is not None or once):
         raise click.UsageError("--from and --once are for `run`")

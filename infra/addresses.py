@@ -8,8 +8,11 @@ from urllib.parse import urlsplit
 def is_http_address(text: str) -> bool:
     """Whether this is a URL with the scheme http or https and a host; the port may be missing, but not 0.
 
-    What else it has is not checked: credentials, path, query, the characters of the host.
+    A blank or another character that does not print makes it none. What else it has is not checked: credentials,
+    path, query.
     """
+    if not text.isprintable() or " " in text:
+        return False
     try:
         url = urlsplit(text)
         return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0

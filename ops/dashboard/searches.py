@@ -78,6 +78,8 @@ def criteria_for(wanted: Filters) -> Criteria:
         raise _wrong("older_than_s does not go with product, coupon or time: `until` says how old orders have to be")
     if wanted.status not in ("ALL", "PENDING", "CONFIRMED", "CANCELED"):
         raise _wrong("status has to be ALL, PENDING, CONFIRMED or CANCELED")
+    if wanted.compensated not in (DEFAULTS["compensated"], "no"):
+        raise _wrong("compensated has to be any or no")
     try:
         return criteria_of(
             user=ID.convert(wanted.user_id, None, None) if wanted.user_id else None,

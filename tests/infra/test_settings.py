@@ -158,6 +158,8 @@ def test_a_service_reads_its_own_port_and_not_that_of_others() -> None:
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4318"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://u:secret@[::1"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://collector:4317"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a collector:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collec\ttor:4318"),
         ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
         ("ORDER_WAIT_S", "0"),
         ("ORDER_WAIT_S", "-5"),

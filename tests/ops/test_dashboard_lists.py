@@ -108,6 +108,7 @@ def test_a_search_is_what_just_find_is_asked_for() -> None:
         {"since": "yesterday-ish"},
         {"since": "2026-02-01T00:00:00Z", "until": "2026-01-31T00:00:00Z"},
         {"product": "mug", "status": "DONE"},
+        {"product": "mug", "compensated": "yes"},
         {"product": "mug", "status": "CONFIRMED", "reason": "coupon-expired"},
         {"coupon": "c1", "older_than_s": "5"},
     ],

@@ -1,4 +1,6 @@
-"""Facts of newer code: those of a type, or with a word, that this code does not know.
+"""Facts of newer code: those of a type that this code does not know, or with an unknown word, such as a reason.
+
+A word is a value from a closed set. An unknown field alone does not count: it is ignored.
 
 Older code meets them after a rollback: its logs, and EVENTS, have what the newer version recorded. Such a fact is not
 damaged. No command is decided from it.

@@ -319,7 +319,10 @@ def _template(name: str) -> str:
 
 
 def _timer(fact: RecordedFact, at: SpanContext) -> Span:
-    """Return the span, in `at`, of the timer that led to `fact`, a cancel at the deadline. It takes no time."""
+    """Return the span of the timer that led to `fact`, a cancel at the deadline. The span takes no time.
+
+    `at`: the span's own context.
+    """
     attributes = {"saga.order.id": fact.order_id}
     links = (SpanContext(trace_id(fact.order_id), span_id(fact.fact_id)),)
     return Span(at, None, "deadline", SpanKind.INTERNAL, ORDER_SERVICE, fact.at_ns, fact.at_ns, attributes, (), links)

@@ -19,7 +19,10 @@ GONE: Final = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO})
 
 
 class LineOutput:
-    """Writes lines in order in a thread of its own. All methods may be called from any thread."""
+    """Writes lines in order in a thread of its own; drops those that cannot be written, or of which too many wait.
+
+    A later line tells how many are missing. All methods may be called from any thread.
+    """
 
     def __init__(
         self,

@@ -68,7 +68,10 @@ def of_broker(env: Mapping[str, str]) -> Path:
 
 
 def archive_folder(env: Mapping[str, str]) -> Path:
-    """Return ARCHIVE_DIR; it may be missing. Raises SettingsError."""
+    """Return the archive's folder: ARCHIVE_DIR, or `archive` in DATA_DIR. It may not exist.
+
+    An archive in a bucket does not use it. Raises SettingsError.
+    """
     return load(Settings, "nats", 4_222, env).archive
 
 

@@ -114,7 +114,7 @@ def command(
 
     What was refused moved nothing, and is listed only if older code recorded it: `orders trace` shows an order's
     reason. The log is read from DATA_DIR, whether the service runs or not. Exit code 1: the log has no fact about this
-    user, product or coupon, or one that cannot be read.
+    user, product or coupon, or a damaged one. Exit code 4: one of these facts is of newer code.
     """
     if since is not None and until is not None and since > until:
         raise click.UsageError("--since is after --until")

@@ -164,7 +164,10 @@ class OrderHistory(OrderView, kw_only=True):
 
 
 class Orders:
-    """Handles the requests about an order; the function `routes` maps paths to these methods."""
+    """Handles the requests about an order; the function `routes` maps paths to these methods.
+
+    Making one also has `runtime` tell `admission` and its own Ends what is recorded, and run `Ends.run` as a task.
+    """
 
     def __init__(
         self,

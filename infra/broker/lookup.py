@@ -1,4 +1,7 @@
-"""Reads stream and archive on demand: the newest messages of subjects, the newest facts of one key."""
+"""Reads stream and archive on demand: the last message of each subject, the last fact of each name under one key.
+
+Only archived_messages returns all messages of its subjects.
+"""
 
 import asyncio
 import re
@@ -183,7 +186,10 @@ async def _translated() -> AsyncIterator[None]:
 
 
 def _is_services(message: StoredMessage) -> bool:
-    """Whether a service published the message: it has what a relay gives a fact, and a body that fits its subject."""
+    """Whether a service published the message: its headers are a relay's, and its body's type and key fit its subject.
+
+    The body is not decoded as a fact; see `contracts.origin.origin`.
+    """
     try:
         origin(message.subject, header(message.raw_headers, _MSG_ID), message.raw_headers, message.body)
     except ForeignMessage:

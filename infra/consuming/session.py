@@ -234,7 +234,10 @@ class Broker:
             relay.log_has_grown()
 
     async def _finish(self, nc: BrokerClient, relay: Relay, consumer: ConsumerSession) -> None:
-        """Wait for `stop`, complete the work in hand, for SHUTDOWN_S at most, and return, which ends the session."""
+        """Wait for `stop`, then complete the work in hand within SHUTDOWN_S; return, which ends the session.
+
+        If the time is too short, log a warning: the next start publishes the rest.
+        """
         await self.supervisor.stopping.wait()
         try:
             async with asyncio.timeout(SHUTDOWN_S):

@@ -181,7 +181,7 @@ class Exporter:
     async def _commit(self) -> None:
         """Commit the rows in hand and empty the hand; repeat a failed attempt until one succeeds.
 
-        Raises Stopped instead of a repeat once `closing` is set, and if an attempt takes too long (see `_attempt`).
+        Raises Stopped only once `closing` is set: instead of a repeat, or if the attempt is too slow (see `_attempt`).
         """
         while True:
             try:

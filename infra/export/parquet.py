@@ -1,8 +1,8 @@
 """A dataset's Parquet files: how they are named, listed, written, and put together.
 
 One folder per day: `date=2026-01-31/<first>-<last>.parquet`, named by the log positions of the first and the last row.
-A file with a name never changes. Compaction may remove it; a backfill may also write one of the same name again, whose
-rows may differ.
+A file is never changed in place. Compaction or a backfill may remove it; a backfill may then write another one of the
+same name, whose rows may differ.
 """
 
 import re

@@ -54,7 +54,10 @@ class DocumentedAnswer(ResponseSpec):
 def answer(
     status: int, body: type[Struct], description: str, *headers: str, bodies: Mapping[str, Struct] | None = None
 ) -> dict[int, ResponseSpec]:
-    """Return the `responses` entry for an answer besides the usual one. `headers`, `bodies`: see DocumentedAnswer."""
+    """Return the `responses` entry for an answer besides the usual one.
+
+    `headers`: keys of HEADERS. `bodies`: example bodies by name.
+    """
     return {status: DocumentedAnswer(body, False, description, headers=headers, bodies=bodies or {})}
 
 

@@ -63,7 +63,10 @@ class NewerFacts:
         ]
 
     async def run(self) -> None:
-        """Search, then log one error if there is anything to warn of; return once the process is to end."""
+        """Search, then log one error if there is anything to warn of; return once the process is to end.
+
+        If the log cannot be read, search again after RETRY_S (1 s); StoreError is not raised.
+        """
         closing = self._runtime.closing
         for segment in self._segments:
             while not closing.is_set():

@@ -71,7 +71,10 @@ async def index(connection: StoreConnection, moved: Moved) -> bool:
 
 
 async def _cut(connection: StoreConnection) -> None:
-    """Forget what `moved` and `moved_until` have beyond the log's end: a restored log may be shorter."""
+    """Forget what `moved` and `moved_until` have beyond the log's end: a restored log may be shorter.
+
+    Each change is committed at once; the next call completes what was cut short.
+    """
     ((last, known),) = await connection.execute_fetchall(
         "SELECT (SELECT ifnull(max(rowid), 0) FROM stored_events),"
         " max((SELECT ifnull(max(position), 0) FROM moved), (SELECT ifnull(max(position), 0) FROM moved_until))"

@@ -17,7 +17,7 @@ ProgressCallback = Callable[[int], None]
 
 
 def when(body: bytes) -> bytes:
-    """Return the bytes of the recorded instant (UTC, RFC 3339) in a fact's JSON. They compare as instants do, roughly.
+    """Return the bytes of a fact's `at` (UTC, RFC 3339) in its JSON. They compare as instants do, roughly.
 
     A body without `at` gives any bytes: the result only decides which source is fed next.
     """
@@ -35,9 +35,10 @@ class _Source:
         self._index = 0
 
     async def next(self) -> bytes | None:
-        """Return when the next item was recorded (see `when`), without feeding it; None: there are no more items.
+        """Return the next item's instant (see `when`), without feeding it; None: there are no more items.
 
-        If the chunk is used up, read the next one that is not empty. Raises the errors of `chunks`.
+        The instant is that of the decision, not of the recording. If the chunk is used up, read the next one that is
+        not empty. Raises the errors of `chunks`.
         """
         while self._index >= len(self._chunk):
             chunk = await anext(self._chunks, None)
@@ -51,7 +52,7 @@ class _Source:
         return item.state if isinstance(item, Notification) else item.body
 
     def run(self, until: bytes | None) -> int:
-        """Feed the chunk's next item, and those after it that come before the first one recorded later than `until`.
+        """Feed the chunk's next item, and those after it up to the first one with an instant later than `until`.
 
         `until` None: feed the rest of the chunk. Call it after `next` has returned an instant. Returns how many items
         were fed.

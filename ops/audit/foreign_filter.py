@@ -1,4 +1,7 @@
-"""Separates an audit's messages: those of services are checked, foreign ones are findings unless acknowledged."""
+"""Separates an audit's messages: those of services are checked, foreign ones are findings unless acknowledged.
+
+Those of a service that this version does not have are counted as unjudged.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 

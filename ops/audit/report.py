@@ -81,8 +81,9 @@ class NewerCode(Struct):
     """What newer code recorded, and this version does not know.
 
     `facts`: how many facts, and messages of services that this version does not have. The facts are compared, but not
-    judged; nor is what they may explain (see ops.invariants.unjudged). `first`: where the first hundred are.
-    `fields`: of facts that are judged, the fields that newer code may have given them, and this version ignores.
+    judged; nor is what they may explain (see ops.invariants.unjudged). `first`: the first hundred of both, each with
+    where it is and what of it is unknown. `fields`: of facts that are judged, the fields that newer code may have given
+    them, and this version ignores.
     """
 
     facts: int = 0

@@ -117,9 +117,9 @@ class ShownOrder(NamedTuple):
 
     `deadline` None: the fact of its acceptance is not known here. `over`: it has ended, and no answer is owed; False,
     too, if newer code canceled it. `waits`: what is owed now; `pending`: what is owed now, and what follows from that
-    if all goes well. The dead letters are those of the order; none, too, if they were not asked for. `sequence`: the
-    largest sequence of the facts; 0: all are from logs. `trouble`: see KnownFacts. `trace`: the URL of the order's
-    trace; empty: DASHBOARD_TRACE_URL is not set.
+    if all goes well. The dead letters are the order's, without those not asked for or not readable. `sequence`:
+    the largest sequence of the facts; 0: all are from logs. `trouble`: see KnownFacts. `trace`: the URL of the
+    order's trace; empty: DASHBOARD_TRACE_URL is not set.
     """
 
     order_id: str

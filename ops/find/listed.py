@@ -1,4 +1,7 @@
-"""Asks the order list, a read model of order_svc, for the orders of a user, or for those that it has as pending."""
+"""Reads the ids of a user's orders, or of those that are pending there, from the order list of order_svc.
+
+It reads the file of that read model below DATA_DIR, so the service need not run.
+"""
 
 import sqlite3
 from collections.abc import Mapping, Sequence

@@ -9,7 +9,7 @@ from contracts.wire import said_by
 class StepFacts(NamedTuple):
     """A step that a service declares, by the names of its facts; the fields mean what they mean in contracts.step.Step.
 
-    `refused` empty: the step cannot refuse.
+    `refused`: an empty text if the step cannot refuse.
     """
 
     service: str

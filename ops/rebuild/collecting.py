@@ -129,10 +129,11 @@ def _record(message: Read, known: KnownForeign) -> Notification | None:
 
 
 def _is_foreign(store: sqlite3.Connection, old: Path | None, message: Read, record: Notification) -> bool:
-    """Compare a message's record with the new store, which may have another record in its place.
+    """Compare a message's record with those that the new store has at its position, or of its stream and version.
 
-    Then one of the two is foreign: the one that the old store does not have. The new store keeps or gets the other one.
-    Returns whether there was a foreign one. Raises Found if the old store does not tell which one that is.
+    Another one there means that one of the two is foreign: the one that the old store does not have. The new store
+    keeps or gets the other one. Returns whether there was a foreign one. Raises Found if the old store does not tell
+    which one that is.
     """
     place = (record.position, record.originator_id, record.originator_version)
     others = [row for row in store.execute(AT.format("stored_events"), place) if row != tuple(record)]

@@ -33,7 +33,10 @@ class ReadModelState(msgspec.Struct):
 
 
 def states(service: ServiceAddress, timeout_s: float = TIMEOUT_S) -> list[ReadModelState]:
-    """Ask a service about its read models. Raises Unreachable."""
+    """Ask a service about its read models. It blocks. Raises Unreachable.
+
+    `timeout_s`: seconds for each attempt; after a 503 there may be several (see `ask_with`).
+    """
     answer = ask(ServiceRequest(service, "GET", "/ops/views"), timeout_s=timeout_s)
     try:
         return msgspec.convert(answer.body.get("views"), list[ReadModelState])

@@ -109,7 +109,10 @@ async def _order(http: httpx.AsyncClient, order: ServiceAddress, row: _Row, time
 
 
 async def _asked(http: httpx.AsyncClient, request: ServiceRequest, timeout_s: float, kind: type[T]) -> T:
-    """Return the answer's JSON as this type. Raises Unreachable for another status than 200, and for other JSON."""
+    """Return the answer's JSON as this type. Raises Unreachable for another status than 200, and for other JSON.
+
+    Raises it, too, without the whole answer within `timeout_s` seconds.
+    """
     answer = await send_with(http, request, timeout_s)
     if answer.status != 200:
         raise Unreachable(f"{request.service} answers {request} with {problem(answer)}")

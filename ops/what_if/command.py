@@ -132,8 +132,8 @@ def command(history: IO[bytes] | None, limit: int, as_json: bool) -> None:
     of clients and the timer of the deadlines are given. In the end every fact that was heard is decided once more and
     must lead to no new fact. Exit code 1: there are differences; 4: there are none, but facts of newer code.
 
-    It reads the logs below DATA_DIR, whether the services run or not. A file for --history must be a whole history,
-    from its beginning.
+    Without --history it reads the logs below DATA_DIR, whether the services run or not. A file for --history takes
+    their place; it must be a whole history, from its beginning.
     """
     try:
         report = asyncio.run(run(os.environ, history, limit))

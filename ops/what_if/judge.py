@@ -110,7 +110,7 @@ def _cause(record: Notification) -> str | None:
 class Judge:
     """Judges one service: counts in `counts`, and calls `found` with each Difference, also of the kind `newer`.
 
-    First `take` gets all runs in the order of the log; then `ask_again` gets every fact that the service hears.
+    First call `take` with each run, in the order of the log; then `ask_again` with each fact that the service hears.
     """
 
     def __init__(self, code: Code, found: Callable[[Difference], None]) -> None:

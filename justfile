@@ -254,7 +254,7 @@ test-unit *ARGUMENTS: (_tools ARGUMENTS)
 test-fast *ARGUMENTS: (_tools ARGUMENTS)
     @{{ help_first }} test-fast;; esac; exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder -m "not processes and not slow" "$@"
 
-# All tests, then the lines that no fast one ran, nor one of each command (--measure-all: none at all); no number passes or fails it
+# All tests, or what pytest is told, then the lines that none of them ran in its own process; no number passes or fails it
 [group('check')]
 [positional-arguments]
 coverage *ARGUMENTS: (_tools ARGUMENTS)
@@ -264,7 +264,7 @@ coverage *ARGUMENTS: (_tools ARGUMENTS)
 [group('check')]
 check-all *ARGUMENTS: (_or-help "check-all" ARGUMENTS)
 
-_check-all: check (coverage "--measure-all") mechanisms sim-soak soak bench (bench "--only" "years")
+_check-all: check coverage mechanisms sim-soak soak bench (bench "--only" "years")
 
 # The services over a model of the broker and of their stores: just sim SEED tells one schedule, --runs N plays many, --help
 [group('check')]

@@ -26,16 +26,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for file in files for item in by_file[file]]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--measure-all", action="store_true", help="with --cov, count the lines of all tests")
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     levels.guard(item)
     try:
-        with levels.lines_counted(item, every=item.config.getoption("measure_all")):
-            return (yield)
+        return (yield)
     finally:
         levels.guard(None)
 

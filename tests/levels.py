@@ -8,12 +8,10 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from coverage import Coverage
 
 BROKER: Final = "broker"
 PROCESSES: Final = "processes"
@@ -54,35 +52,13 @@ SLOW_FILES: Final = (
     "tests/bench/test_alternatives.py",
     "tests/bench/test_years.py",
     "tests/docs/test_operating_page.py",
+    "tests/domain/test_any_order.py",
     "tests/metrics/test_alerts.py",
     "tests/mutants/test_mutants.py",
+    "tests/ops/test_arguments.py",
+    "tests/sim/test_core.py",
 )
 """Files of tests that take more than a few seconds each."""
-
-MEASURED_TOO: Final = (
-    "tests/ops/test_archive.py::test_a_generation_becomes_files_and_leaves_the_broker",
-    "tests/ops/test_archive_copy.py",
-    "tests/ops/test_arguments.py",
-    "tests/ops/test_audit.py::test_a_day_is_as_it_must_be",
-    "tests/ops/test_audit_damage.py::test_a_person_reads_what_is_wrong_first",
-    "tests/ops/test_backup.py::test_a_backup_of_the_running_shop_is_restored_after_everything_was_lost",
-    "tests/ops/test_dashboard.py",
-    "tests/ops/test_dashboard_dead_letters.py::test_a_thousand_keys_are_previewed_and_redriven_in_one_form",
-    "tests/ops/test_dashboard_lists.py",
-    "tests/ops/test_dashboard_order.py",
-    "tests/ops/test_day.py",
-    "tests/ops/test_find.py",
-    "tests/ops/test_foreign.py::test_every_tool_passes_them_over",
-    "tests/ops/test_ledger.py",
-    "tests/ops/test_output.py",
-    "tests/ops/test_rebuild.py::test_every_store_is_the_same_byte_for_byte_and_the_shop_goes_on",
-    "tests/ops/test_remove_data.py",
-    "tests/ops/test_replay.py::test_lines_do_the_same",
-    "tests/ops/test_replay.py::test_what_is_selected",
-    "tests/ops/test_status.py",
-    "tests/ops/test_what_if.py::test_a_day_gives_the_same_decisions",
-)
-"""Of the tests that are slow or start processes, the lines of these are counted: they use each command once."""
 
 SYSTEM_MODULES: Final = ("infra.local.", "ops.", "bench", "tests.wrappers.", "tests.chaos")
 """Modules that start processes of the system when they run as `python -m`, besides all of the services."""
@@ -102,28 +78,6 @@ def mark_all(items: Iterable[pytest.Item], root: Path) -> None:
             item.add_marker(BROKER)
         if path.startswith(SLOW_FILES):
             item.add_marker(SLOW)
-
-
-@contextmanager
-def lines_counted(item: pytest.Item, *, every: bool = False) -> Iterator[None]:
-    """Stop the measurement of coverage, if one runs, during a test whose lines are not counted; every: count all.
-
-    A service that a test starts is not measured, and the simulator runs what the tests of the domains run: to count
-    their lines finds next to no other, and takes as long again.
-    """
-    running = None if every or _measured(item) else Coverage.current()
-    if running is not None:
-        running.stop()
-    try:
-        yield
-    finally:
-        if running is not None:
-            running.start()
-
-
-def _measured(item: pytest.Item) -> bool:
-    fast = item.get_closest_marker(PROCESSES) is None and item.get_closest_marker(SLOW) is None
-    return fast or item.nodeid.startswith(MEASURED_TOO)
 
 
 def _functions(item: pytest.Item) -> Iterator[Callable[..., object]]:

@@ -5,8 +5,9 @@ A file is never changed in place. Compaction or a backfill may remove it; a back
 same name, whose rows may differ.
 """
 
+import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
@@ -45,10 +46,10 @@ def committed(folder: Path) -> list[Range]:
     """List the committed files below `folder` in the order of their positions.
 
     A missing folder has none. Raises SinkError if a Parquet file has another kind of name, or if two files overlap;
-    OSError.
+    OSError if a folder cannot be read.
     """
     found = []
-    for path in folder.glob("**/*.parquet"):
+    for path in _parquet_files(folder):
         name = NAME.fullmatch(path.name)
         if name is None:
             raise SinkError(
@@ -60,6 +61,17 @@ def committed(folder: Path) -> list[Range]:
         if other.first <= one.last:
             raise SinkError(f"{one.path} and {other.path} have the same positions: remove one of them")
     return found
+
+
+def _parquet_files(folder: Path) -> Iterator[Path]:
+    """Yield all that readers of the folder would count. `Path.glob` would pass over a folder that it may not read."""
+    for where, folders, files in os.walk(folder, onerror=_raise_unless_gone):
+        yield from (Path(where, name) for name in [*folders, *files] if name.endswith(".parquet"))
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def readable(each: Range, read: Callable[[Path], Result], advice: str = "") -> Result:

@@ -349,3 +349,18 @@ async def test_a_folder_that_cannot_be_listed_is_said(tmp_path: Path, monkeypatc
     monkeypatch.setattr(file_sink, "committed", failing)
     with pytest.raises(SinkError, match=r"orders cannot be read: .*Input/output error"), sink(tmp_path):
         pass
+
+
+async def test_a_day_that_cannot_be_listed_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await append(tmp_path, mixed(4))
+    await export(tmp_path)
+    list_folder = os.scandir
+
+    def refused(path: str | Path) -> object:
+        if Path(path).name.startswith("date="):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return list_folder(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(SinkError, match=r"orders cannot be read: .*Permission denied"), sink(tmp_path):
+        pass

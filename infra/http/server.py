@@ -19,6 +19,7 @@ from infra.http.connection import HttpConnection
 from infra.http.connection_limit import ConnectionLimit
 from infra.http.grammar import REQUEST_S
 from infra.http.pacing import RequestPacer
+from infra.listening import is_held
 from infra.tuning import raise_open_file_limit
 
 MAX_CONNECTIONS: Final = 16_384
@@ -42,14 +43,17 @@ class Server(uvicorn.Server):
         max_connections: int = MAX_CONNECTIONS,
         keep_alive_s: float = KEEP_ALIVE_S,
         request_s: float = REQUEST_S,
-        last_request_s: float = 0.0,
+        last_request_s: float | None = None,
     ) -> None:
         """Increase the process's limit of open files. Admit `max_connections`, or fewer to leave OTHER_FILES files.
 
         A connection without a request is closed after `keep_alive_s`; a request that has begun has to be whole within
-        `request_s`. When the server stops, an idle connection stays open `last_request_s` for one more request. Needs a
-        running event loop.
+        `request_s`. When the server stops, an idle connection stays open `last_request_s` for one more request. None:
+        LAST_REQUEST_S if a starter holds the listening socket, else 0, as nobody serves the next connection either.
+        Needs a running event loop.
         """
+        if last_request_s is None:
+            last_request_s = LAST_REQUEST_S if is_held() else 0.0
         most = min(max_connections, max(1, raise_open_file_limit() - OTHER_FILES))
         loop = asyncio.get_running_loop()
         self._limit = ConnectionLimit(loop, most, keep_alive_s, request_s, last_request_s)

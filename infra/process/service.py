@@ -27,8 +27,7 @@ from infra.core.writer import Clock, Reactions, Writer
 from infra.files import PRIVATE_UMASK
 from infra.http.operators.dead_letters import Consumer
 from infra.http.operators.read_models import AnyView
-from infra.http.server import LAST_REQUEST_S, Server
-from infra.listening import is_held
+from infra.http.server import Server
 from infra.metrics import Metrics
 from infra.printable import printable
 from infra.process import accepting, archive_watch, newer_facts
@@ -190,8 +189,7 @@ async def _run_until_signal(
 ) -> None:
     for watcher in (archive_watch.watch, *service.watchers):
         watcher(runtime)
-    last_request_s = LAST_REQUEST_S if is_held() else 0.0  # else nobody serves the next connection either
-    server = Server(build(service.name, service.routes(runtime), runtime), last_request_s=last_request_s)
+    server = Server(build(service.name, service.routes(runtime), runtime))
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         loop.add_signal_handler(number, runtime.closing.set)

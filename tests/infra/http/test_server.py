@@ -13,6 +13,7 @@ from litestar import get, post
 from litestar.params import JSONBody
 
 from infra.http.connection import UNSENT_BYTES
+from infra.listening import INHERITED
 from tests.infra.http.framing_cases import CHUNKED, HIDDEN, REFUSED, TWO, UPGRADE
 from tests.infra.http.wire import LARGE, answers, parsed, question, serving
 from tests.shop import PATIENCE_S, attempts
@@ -111,8 +112,13 @@ async def test_the_body_of_a_request_that_asks_for_another_protocol_is_its_body(
     assert json.loads(second[2]) == {"n": 7}
 
 
-async def test_a_request_on_its_way_when_the_server_stops_is_answered_and_is_the_last() -> None:
-    async with serving(last_request_s=PATIENCE_S) as port:
+@pytest.mark.parametrize("limits", [{"last_request_s": PATIENCE_S}, {}], ids=["asked for", "socket held by a starter"])
+async def test_a_request_on_its_way_when_the_server_stops_is_answered_and_is_the_last(
+    limits: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.http.server.LAST_REQUEST_S", PATIENCE_S)
+    monkeypatch.setenv(INHERITED, "3")
+    async with serving(**limits) as port:
         kept, new = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         kept[1].write(question(b'{"n":1}', b"Content-Length: 7"))
         await kept[0].readuntil(b'{"n":1}')

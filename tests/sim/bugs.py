@@ -422,6 +422,7 @@ BUGS: Final = (
             ),
         ),
         decision=25,
+        near=10,
     ),
     Bug(
         "reads back from a follower that lags",
@@ -577,6 +578,7 @@ BUGS: Final = (
         "publishes with a store that lacks what is archived",
         (Change("infra/broker/resume.py", "    await _check_archived(service, store, archived)\n", ""),),
         decision=47,
+        near=15,
         faults=("archive", "roll-back"),
     ),
     Bug(
@@ -596,6 +598,7 @@ BUGS: Final = (
         "remembers nothing that it received",
         (Change("infra/consuming/consumer.py", "        self._received.add(delivery.position)\n", ""),),
         decision=27,
+        near=24,
         faults=("outlive",),
     ),
     Bug(
@@ -645,6 +648,7 @@ BUGS: Final = (
         "decides over committed states themselves, not over forks",
         (Change("infra/core/decider.py", "StreamState(committed.version, fork(committed.state))", "committed"),),
         decision=6,
+        near=19,
     ),
     Bug(
         "acknowledges a batch that failed",

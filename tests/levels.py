@@ -55,7 +55,6 @@ SLOW_FILES: Final = (
     "tests/domain/test_any_order.py",
     "tests/metrics/test_alerts.py",
     "tests/mutants/test_mutants.py",
-    "tests/ops/test_arguments.py",
     "tests/sim/test_core.py",
 )
 """Files of tests that take more than a few seconds each."""

@@ -242,13 +242,13 @@ _tools *ARGUMENTS:
 test *ARGUMENTS: (_tools ARGUMENTS)
     @{{ help_first }} test;; esac; exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder "$@"
 
-# Tests without a broker and without processes of the system, in about two minutes; takes what pytest takes
+# Tests without a broker and without processes of the system, in about a minute; takes what pytest takes
 [group('check')]
 [positional-arguments]
 test-unit *ARGUMENTS: (_tools ARGUMENTS)
-    @{{ help_first }} test-unit;; esac; exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder -m "not broker and not processes and not slow" "$@"
+    @{{ help_first }} test-unit;; esac; exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder -m "not broker and not processes and not long and not slow" "$@"
 
-# These, and tests against a real nats-server, in a few minutes; takes what pytest takes
+# These, those that wait or try many examples, and tests against a real nats-server, in a few minutes; takes what pytest takes
 [group('check')]
 [positional-arguments]
 test-fast *ARGUMENTS: (_tools ARGUMENTS)

@@ -1,4 +1,4 @@
-"""The levels of the tests: which tests start a broker, which start processes of the system, which take long.
+"""The levels of the tests: which tests start a broker, which start processes of the system, which take long or longest.
 
 `mark_all` derives the levels of a test from the code that it and its fixtures run. `guard` holds them: without the
 marker of its level, a test that starts a nats-server or a process of the system fails.
@@ -15,6 +15,7 @@ import pytest
 
 BROKER: Final = "broker"
 PROCESSES: Final = "processes"
+LONG: Final = "long"
 SLOW: Final = "slow"
 
 START_A_BROKER: Final = frozenset({"start_nats", "launch_nats", "run_nats"})
@@ -59,6 +60,26 @@ SLOW_FILES: Final = (
 )
 """Files of tests that take more than a few seconds each."""
 
+LONG_FILES: Final = (
+    "tests/audit/test_any_history.py",
+    "tests/bounded/test_kept_history.py",
+    "tests/contracts/test_new_members.py",
+    "tests/contracts/test_spans.py",
+    "tests/infra/archive/test_bucket.py",
+    "tests/infra/export/test_compaction.py",
+    "tests/infra/export/test_http_sink.py",
+    "tests/infra/http/test_server.py",
+    "tests/infra/store/test_identity.py",
+    "tests/infra/store/test_sqlite.py",
+    "tests/ops/test_arguments.py",
+    "tests/ops/test_dashboard_order.py",
+    "tests/ops/test_find.py",
+    "tests/read_models/test_order_list.py",
+    "tests/saga/test_deadlines.py",
+    "tests/sim/test_sieve.py",
+)
+"""Files of tests without a broker that wait for time to pass or try many examples, so that the file takes seconds."""
+
 SYSTEM_MODULES: Final = ("infra.local.", "ops.", "bench", "tests.wrappers.", "tests.chaos")
 """Modules that start processes of the system when they run as `python -m`, besides all of the services."""
 
@@ -75,6 +96,8 @@ def mark_all(items: Iterable[pytest.Item], root: Path) -> None:
             item.add_marker(PROCESSES)
         if broker or item.get_closest_marker(PROCESSES):
             item.add_marker(BROKER)
+        if path.startswith(LONG_FILES):
+            item.add_marker(LONG)
         if path.startswith(SLOW_FILES):
             item.add_marker(SLOW)
 

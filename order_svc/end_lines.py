@@ -15,8 +15,8 @@ EVENT = "order ended"
 def end_lines(runtime: Runtime) -> None:
     """Have a line logged for each end in a recorded batch, once its requests are answered.
 
-    A batch whose append failed, and turns out later to be recorded, gets no lines. Nothing is logged if the level of
-    the log is above INFO.
+    A batch whose append failed gets its lines once it turns out to be recorded. Nothing is logged if the level of the
+    log is above INFO.
     """
     put = info_lines(EVENT)
     if put is None:

@@ -72,6 +72,14 @@ def not_measured(_: Commands, __: Sequence[Outcome]) -> None:
     """Measure nothing."""
 
 
+class RecordedBatch(NamedTuple):
+    """A batch that is or may be recorded: commands with their sources, what they decided, the outcome of each."""
+
+    work: Commands
+    decided: Batch
+    outcomes: Sequence[Outcome]
+
+
 class Unhandled(Exception):
     """The work `source` cannot be decided because of `error`, and nothing of the batch was recorded.
 
@@ -103,7 +111,7 @@ class UnitOfWork:
         self._store = store
         self.state_cache = StateCache(aggregates, store, cached_states, snapshot_every)
         self._settled = settled
-        self._doubtful: Batch | None = None
+        self._doubtful: RecordedBatch | None = None
         self.max_bytes = MAX_BYTES
         """The largest message, headers included, that the broker takes. No larger fact is recorded."""
 
@@ -152,7 +160,7 @@ class UnitOfWork:
             return None
         except StoreError:
             self.state_cache.evict(decided.forks)  # only the store knows whether they were recorded
-            self._doubtful = decided
+            self._doubtful = RecordedBatch(work, decided, outcomes)
             raise
         return decided, outcomes
 
@@ -183,22 +191,23 @@ class UnitOfWork:
         """Whether an append failed, and it is not known yet whether the store recorded it."""
         return self._doubtful is not None
 
-    async def resolve_doubt(self) -> Sequence[Fact]:
-        """If `in_doubt`, read whether the failed append was recorded: that ends the doubt. Return its facts if it was.
+    async def resolve_doubt(self) -> RecordedBatch | None:
+        """If `in_doubt`, read whether the failed append was recorded: that ends the doubt. Return its batch if it was.
 
-        Returns an empty sequence otherwise. The caller has to report the returned facts as recorded: nothing has done
-        so yet. Raises StoreError if the store cannot be read: the doubt remains.
+        Returns None otherwise. The caller has to report the returned batch as recorded: nothing has done so yet. Its
+        work was already told of the failure. Raises StoreError if the store cannot be read: the doubt remains.
         """
         doubtful = self._doubtful
         if doubtful is None:
-            return ()
-        first = doubtful.records[0]
+            return None
+        records = doubtful.decided.records
+        first = records[0]
         found = await self._store.select_streams([first.originator_id], ())
         self._doubtful = None
         if first.originator_id not in found or first not in found[first.originator_id].records:
-            return ()
-        logger.warning("an append that failed was recorded all the same", records=len(doubtful.records))
-        return doubtful.facts
+            return None
+        logger.warning("an append that failed was recorded all the same", records=len(records))
+        return doubtful
 
     def dry_run(self) -> Callable[[Command], Awaitable[Sequence[Fact]]]:
         """Return a function that decides commands one after another, each over the states the earlier ones would leave.

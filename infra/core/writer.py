@@ -67,7 +67,8 @@ class Writer:
         self._suspended_because: str | None = None
         self._unreadable = False
         self.on_settled: list[Callable[[Commands, Sequence[Outcome], Sequence[Record]], None]] = []
-        """Each gets a batch that is recorded and answered: its work, their outcomes, and the records of all facts."""
+        """Each gets a batch that is recorded and answered: its work, their outcomes, and the records of all facts.
+        An append that failed and was recorded all the same counts, too; its work was answered with the failure."""
 
     def suspend(self, because: str, *, reads_too: bool = False) -> None:
         """Until `resume`, let `execute` raise StoreUnavailable(`because`), and with `reads_too` let `read` do so, too.
@@ -85,8 +86,6 @@ class Writer:
         `max_bytes`.
         """
         self._unit_of_work.max_bytes = max_bytes
-
-    # Work in ----------------------------------------------------------------------------------------------------------
 
     def handle(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
         """Queue a delivery, without a limit; `run` reports the result to `acknowledger`."""
@@ -168,8 +167,6 @@ class Writer:
         """Wait until the queue is empty and its last batch is recorded, rejected or failed."""
         await self._idle.wait()
 
-    # Work out ---------------------------------------------------------------------------------------------------------
-
     async def run(self) -> None:
         """Decide and record what is queued, in batches, until canceled. A StoreError only fails the present batch."""
         loop, began, limits = asyncio.get_running_loop(), float("-inf"), self._limits
@@ -181,8 +178,9 @@ class Writer:
             began = loop.time()
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), limits.max_batch))]
             try:
-                if facts := await self._unit_of_work.resolve_doubt():
-                    self._recorded(facts)
+                if found := await self._unit_of_work.resolve_doubt():
+                    self._recorded(found.decided.facts)
+                    self._follow(found.work, found.outcomes, found.decided.records)
                 await self._settle(batch)
             except StoreError as error:
                 logger.error("the store failed; the batch is not answered", error=str(error), batch=len(batch))
@@ -204,8 +202,11 @@ class Writer:
             if isinstance(source, Requested) and not source.answer.done() and not isinstance(outcome, Exception):
                 source.answer.set_result(Answer(outcome, decided.states(command.streams)))
         acknowledge(batch)
-        for follow in self.on_settled:  # in the loop's next turn: the answers above are on their way
-            asyncio.get_running_loop().call_soon(follow, work, outcomes, decided.records)
+        self._follow(work, outcomes, decided.records)
+
+    def _follow(self, work: Commands, outcomes: Sequence[Outcome], records: Sequence[Record]) -> None:
+        for follow in self.on_settled:  # in the loop's next turn: answers are on their way first
+            asyncio.get_running_loop().call_soon(follow, work, outcomes, records)
 
     async def _decide_and_record(self, batch: Sequence[Work]) -> tuple[Commands, Batch, list[Outcome]]:
         """Decide and record the work; return its commands, the recorded batch, and the outcome of each command.

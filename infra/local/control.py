@@ -43,7 +43,7 @@ class AnswerLine(msgspec.Struct):
 
 
 class NotRunning(Exception):
-    """No `just up` runs with this DATA_DIR, or it has ended within its answer."""
+    """No `just up` runs with this DATA_DIR, it has ended within its answer, or another program answers in its place."""
 
 
 class Conversation:
@@ -158,7 +158,10 @@ def ask(env: Mapping[str, str], request: str) -> Iterator[AnswerLine]:
             raise NotRunning(f"`just up` is not running with the data in {path.parent}") from error
         with contextlib.suppress(OSError):
             for line in connection.makefile("rb"):
-                told = msgspec.json.decode(line, type=AnswerLine)
+                try:
+                    told = msgspec.json.decode(line, type=AnswerLine)
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    raise NotRunning(f"what answers at {path} is no `just up`: stop it, remove that file") from error
                 yield told
                 if told.code is not None:
                     return

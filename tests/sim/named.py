@@ -590,7 +590,7 @@ NAMED: Final = (
         "does not tell of an append that failed and was recorded",
         "tests/infra/core/test_writer_failures.py",
         "infra/core/unit_of_work.py",
-        "            self._doubtful = decided\n",
+        "            self._doubtful = RecordedBatch(work, decided, outcomes)\n",
         "",
     ),
     Bug(

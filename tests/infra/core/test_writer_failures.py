@@ -154,6 +154,27 @@ async def test_followers_of_the_log_learn_of_what_was_recorded_although_it_faile
         assert desk.published == [charged("ann", 5, "first"), charged("ben", 1, "first")]
 
 
+async def test_a_batch_that_was_recorded_although_it_failed_is_followed_like_any_other(store: WatchedStore) -> None:
+    """Otherwise an order's end that it has would get no line in the log, and no span."""
+    followed: list[tuple[int, list[object], list[int]]] = []
+    async with working(store, limits=WriterLimits(recheck_s=0.01)) as desk:
+        desk.writer.on_settled.append(
+            lambda work, outcomes, records: followed.append(
+                (len(work), [*outcomes], [record.originator_version for record in records])
+            )
+        )
+        failing = Failing(store, recorded=True)
+        with pytest.raises(StoreUnavailable):
+            await desk.charge("ann", amount=5)
+        failing.heal()
+
+        async for _ in attempts("the batch to be followed"):
+            if followed:
+                break
+
+        assert followed[0] == (1, [[charged("ann", 5, "first")]], [1])
+
+
 async def test_an_append_that_failed_and_was_not_recorded_is_not_published(desk: Desk) -> None:
     failing = Failing(desk.store)
     with pytest.raises(StoreUnavailable):

@@ -50,6 +50,25 @@ def test_an_answer_that_breaks_off_is_no_good_end(tmp_path: Path) -> None:
             next(answer)
 
 
+@pytest.mark.parametrize("line", [b"HTTP/1.1 400 Bad Request\r\n", b"\xff\n", b"{}\n"])
+def test_another_program_in_its_place_is_named(tmp_path: Path, line: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(socket_path(env(tmp_path))))
+        other.listen()
+
+        def answer() -> None:
+            connection, _ = other.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(line)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        with pytest.raises(NotRunning, match=r"up\.sock is no `just up`: stop it, remove that file"):
+            list(ask(env(tmp_path), "hello"))
+        answering.join()
+
+
 def test_the_socket_of_a_killed_process_is_in_nobodys_way(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(str(socket_path(env(tmp_path))))

@@ -49,7 +49,9 @@ class Settings(ArchiveSettings, frozen=True, kw_only=True):
     events_replicas: Annotated[int, Meta(ge=1, le=5)] = 1
     duplicate_window_s: Annotated[float, Meta(ge=0.1, le=86_400)] = 120.0
     otel_exporter_otlp_endpoint: str = ""
-    """Where the collector for traces is, such as http://127.0.0.1:4318. Empty: nothing is traced."""
+    """Where the collector for traces is, such as http://127.0.0.1:4318."""
+    otel_exporter_otlp_traces_endpoint: str = ""
+    """The whole URL to which traces are sent, before the other one. Both empty: nothing is traced."""
     otel_traces_sampler_arg: Annotated[float, Meta(ge=0, le=1)] = 0.1
     """The share of traces that are made; the id alone decides which."""
 
@@ -67,12 +69,12 @@ class Settings(ArchiveSettings, frozen=True, kw_only=True):
             )
 
         self.check_archive()
-        if self.otel_exporter_otlp_endpoint and not is_http_address(self.otel_exporter_otlp_endpoint):
-            raise ValueError(
-                "OTEL_EXPORTER_OTLP_ENDPOINT is no address of a collector, such as http://127.0.0.1:4318; without the "
-                "variable nothing is traced"
-            )
-
+        for name in ("otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint"):
+            if (collector := getattr(self, name)) and not is_http_address(collector):
+                raise ValueError(
+                    f"{name.upper()} is no address of a collector, such as http://127.0.0.1:4318; without the variable "
+                    "nothing is traced"
+                )
         if wrong := [host for host in self.hosts if not is_host(host)]:
             raise ValueError(
                 f"ALLOWED_HOSTS names {wrong[0]!r}, which is no host; list names such as shop.example or "

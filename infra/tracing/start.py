@@ -9,7 +9,7 @@ from infra.core.writer import Clock, Writer
 from infra.http.server import Server
 from infra.metrics import Labels, Metrics
 from infra.settings import Settings, SettingsError
-from infra.tracing.collector import ENDPOINT
+from infra.tracing.collector import ENDPOINT, TRACES_ENDPOINT
 from infra.tracing.requests import TracedApp
 from infra.tracing.tracer import Tracer
 
@@ -41,14 +41,15 @@ async def traced(
 ) -> AsyncIterator[None]:
     """Trace what the service records and answers in the block; at its end, wait at most 2 s for the last spans.
 
-    `metrics` get a count of spans sent, failed and dropped. Without OTEL_EXPORTER_OTLP_ENDPOINT nothing is traced.
+    `metrics` get a count of spans sent, failed and dropped. Without an address of a collector nothing is traced.
     Raises SettingsError if the library is not installed, or one of OpenTelemetry's variables cannot be used.
     """
-    if not settings.otel_exporter_otlp_endpoint:
+    used = TRACES_ENDPOINT if settings.otel_exporter_otlp_traces_endpoint else ENDPOINT
+    if not (settings.otel_exporter_otlp_traces_endpoint or settings.otel_exporter_otlp_endpoint):
         _export(metrics, lambda: (0, 0, 0))
         yield
         return
-    check_installed(f"{ENDPOINT} is set, and traces need")
+    check_installed(f"{used} is set, and traces need")
     from infra.tracing import json_exporter, otel  # noqa: PLC0415 - an extra
 
     sender = otel.SpanSender(service, json_exporter.JsonExporter())

@@ -43,6 +43,7 @@ DEFAULTS: dict[str, Any] = {
     "events_replicas": 1,
     "duplicate_window_s": 120.0,
     "otel_exporter_otlp_endpoint": "",
+    "otel_exporter_otlp_traces_endpoint": "",
     "otel_traces_sampler_arg": 0.1,
     "order_wait_s": 5.0,
     "order_deadline_s": 30.0,

@@ -20,9 +20,11 @@ from tests.metrics import exposed, value
 SERVICES = [f"{name}_svc.__main__" for name in service_names()]
 
 
-def begun(endpoint: str, writer: Any = None, metrics: Metrics | None = None) -> AbstractAsyncContextManager[None]:
+def begun(
+    endpoint: str, writer: Any = None, metrics: Metrics | None = None, name: str = "otel_exporter_otlp_endpoint"
+) -> AbstractAsyncContextManager[None]:
     none = cast(Any, None)
-    settings = Settings(port=1, otel_exporter_otlp_endpoint=endpoint)
+    settings = Settings(port=1, **{name: endpoint})  # type: ignore[arg-type]
     return traced("order", settings, now, metrics or Metrics(), writer=writer, dead_letters=none, server=none)
 
 
@@ -44,19 +46,20 @@ async def test_without_the_setting_nothing_is_hooked_in() -> None:
         assert value(exposed(metrics), "saga_spans_total") == 0
 
 
+@pytest.mark.parametrize("name", ["otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint"])
 async def test_with_the_setting_a_missing_library_is_named_with_the_command_that_installs_it(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     for name in [name for name in sys.modules if name.startswith(("opentelemetry", "infra.tracing.otel"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
 
     with pytest.raises(SettingsError) as refused:
-        async with begun("http://127.0.0.1:4318"):
+        async with begun("http://127.0.0.1:4318", name=name):
             pass
 
     assert re.fullmatch(
-        r"OTEL_EXPORTER_OTLP_ENDPOINT is set, and traces need OpenTelemetry \(opentelemetry[a-z.]*\), which is not "
+        rf"{name.upper()} is set, and traces need OpenTelemetry \(opentelemetry[a-z.]*\), which is not "
         "installed: `uv sync --inexact --extra otel` installs it",
         str(refused.value),
     )

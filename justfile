@@ -141,6 +141,12 @@ dashboard *ARGUMENTS:
 dlq *ARGUMENTS:
     @exec python -m ops.orders dlq "$@"
 
+# A token of the development key, to try a system that asks for tokens: just token --sub u1 --scope ops:read (docs/security.md)
+[group('operate')]
+[positional-arguments]
+token *ARGUMENTS:
+    @exec python -m ops.orders token "$@"
+
 # The stream once more, as lines or muted into another one: just replay --subject 'point.>'; --to URL; --help
 [group('operate')]
 [positional-arguments]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from litestar import get, post
 from litestar.params import JSONBody
@@ -11,12 +12,16 @@ from msgspec import Struct
 
 from coupon_svc.domain import coupon
 from infra.core.unreadable import read_readable
+from infra.http.access import ACCESS, ANY_CALLER, may_see
 from infra.http.answers import answer, problems
 from infra.http.examples import example, example_of
-from infra.http.parameters import After, Id, PageSize, PathId, Price, QueryId, Time
-from infra.http.problems import Problem, invalid
+from infra.http.parameters import After, AnyRequest, Id, PageSize, PathId, Price, QueryId, Time
+from infra.http.problems import Problem, customer_not_found, invalid
 from infra.process.runtime import Runtime
 from infra.timestamps import in_utc
+
+ISSUE: Final = "coupons:issue"
+"""The scope of who issues coupons."""
 
 
 @example(coupon_id="c1", user_id="u1", discount=3_000, expires_at=datetime(2099, 12, 31, tzinfo=UTC))
@@ -78,13 +83,17 @@ class Coupons:
             raise _issued_differently() from None
         return Response(_view(data.coupon_id, answer.states[0]), status_code=201 if answer.facts else 200)
 
-    async def show(self, coupon_id: PathId) -> CouponView:
+    async def show(self, coupon_id: PathId, request: AnyRequest) -> CouponView:
         (state,) = await self._writer.read([f"coupon-{coupon_id}"])
-        if state.user_id is None:
+        if state.user_id is None or not may_see(request, state.user_id):
             raise _unknown()
         return _view(coupon_id, state)
 
-    async def show_all(self, user_id: QueryId, limit: PageSize = 50, after: After = "") -> CouponPage:
+    async def show_all(
+        self, user_id: QueryId, request: AnyRequest, limit: PageSize = 50, after: After = ""
+    ) -> CouponPage:
+        if not may_see(request, user_id):
+            raise customer_not_found()
         rows = await self._wallet.select(
             "SELECT coupon_id FROM coupons WHERE user_id = ? AND coupon_id > ? ORDER BY coupon_id LIMIT ?",
             (user_id, after, limit + 1),
@@ -105,6 +114,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         "/coupons",
         tags=["coupons"],
         summary="Issue a coupon to a customer",
+        opt={ACCESS: ISSUE},
         responses=answer(200, CouponView, "It was issued already, by the same request.")
         | problems(400, _issued_differently(), 503),
     )
@@ -112,10 +122,15 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         "/coupons/{coupon_id:str}",
         tags=["coupons"],
         summary="A coupon, and the order that uses it",
+        opt={ACCESS: ANY_CALLER},
         responses=problems(400, _unknown(), 503),
     )
     show_all = get(
-        "/coupons", tags=["coupons"], summary="A customer's coupons, by id, in pages", responses=problems(400, 503)
+        "/coupons",
+        tags=["coupons"],
+        summary="A customer's coupons, by id, in pages",
+        opt={ACCESS: ANY_CALLER},
+        responses=problems(400, customer_not_found(), 503),
     )
     return [issue(coupons.issue), show(coupons.show), show_all(coupons.show_all)]
 

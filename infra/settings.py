@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, get_args, 
 import msgspec
 from msgspec import Meta, Struct
 
-from infra.addresses import is_host, is_http_address, is_loopback
-from infra.archive_settings import ArchiveSettings
+from infra.addresses import is_host, is_http_address
+from infra.auth_settings import AuthSettings
 from infra.broker_url import BrokerUrl, parse_broker_url
 
 Port = Annotated[int, Meta(ge=1, le=65_535)]
@@ -19,7 +19,7 @@ BUNDLED_ROOM: Final = 64 << 30
 """Bytes that the bundled broker takes for all streams, unless BROKER_MAX_BYTES says another number."""
 
 
-class Settings(ArchiveSettings, frozen=True, kw_only=True):
+class Settings(AuthSettings, frozen=True, kw_only=True):
     """The settings that every service has.
 
     `load` reads each field from the environment variable of its name in capitals, but `port` from `<SERVICE>_PORT`.
@@ -62,12 +62,7 @@ class Settings(ArchiveSettings, frozen=True, kw_only=True):
             raise ValueError(
                 f"NATS_URL is not a broker's address, such as nats://127.0.0.1:4222, or several with commas: {error}"
             ) from None
-        if not is_loopback(self.bind_host):
-            raise ValueError(
-                f"BIND_HOST is {self.bind_host}, not a loopback address: callers are not authenticated in this mode, "
-                "so only this machine may reach the service. Use 127.0.0.1 and put an authenticating proxy in front."
-            )
-
+        self.check_auth(self.bind_host)
         self.check_archive()
         for name in ("otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint"):
             if (collector := getattr(self, name)) and not is_http_address(collector):

@@ -1,16 +1,18 @@
 """Sends HTTP requests to the services on this machine. Every wait is bounded; each Unreachable names the service."""
 
 import asyncio
+import os
 import ssl
 from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 import httpx
 
+from infra.auth.token_file import TOKEN_FILE, token_file
 from infra.local.readiness import NO_ANSWER
 from infra.local.services import service_names, service_url
 from infra.printable import printable
-from ops.errors import TooLate, Unreachable
+from ops.errors import TooLate, Unreachable, Unusable
 
 TIMEOUT_S: Final = 5.0
 """The longest wait for a service's whole answer, unless the caller or `--timeout` says otherwise."""
@@ -21,6 +23,7 @@ LONGEST_PAUSE_S: Final = 2.0
 SOON_S: Final = 10.0
 """A service that asks to wait longer than this waits for an operator, so nobody waits for it here."""
 GOOD: Final = frozenset({200, 201, 202})
+UNAUTHORIZED: Final = 401
 LONGEST_DETAIL: Final = 500  # characters of the text that `problem` makes of an answer
 
 PLAIN_HTTP: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -125,17 +128,27 @@ async def ask_with(
 
 
 def http_client() -> httpx.AsyncClient:
-    """Return a client for services on this machine: no proxy of the environment, no time limit of its own."""
-    return httpx.AsyncClient(timeout=httpx.Timeout(None), trust_env=False, verify=PLAIN_HTTP)
+    """Return a client for services on this machine: no proxy of the environment, no time limit of its own.
+
+    It sends the token in the file that TOKEN_FILE names. Raises Unusable if there is no token.
+    """
+    token = token_file(os.environ)
+    try:
+        if token is not None:
+            token.token()
+    except ValueError as error:
+        raise Unusable(str(error)) from error
+    return httpx.AsyncClient(timeout=httpx.Timeout(None), trust_env=False, verify=PLAIN_HTTP, auth=token)
 
 
 def problem(answer: ServiceAnswer) -> str:
-    """Return an answer's status, title and detail as one printable text for people.
+    """Return an answer's status, title and detail as one printable text for people, after 401 with the next step.
 
-    The whole text is cut after LONGEST_DETAIL characters. Escapes for what is not printable may make it longer.
+    What the service says is cut after LONGEST_DETAIL characters. Escapes for what is not printable may make it longer.
     """
     words = [str(answer.body[name]) for name in ("title", "detail") if answer.body.get(name)]
-    return printable(": ".join([str(answer.status), *words])[:LONGEST_DETAIL])
+    step = f"; {TOKEN_FILE} names the file with your token (docs/security.md)" if answer.status == UNAUTHORIZED else ""
+    return printable(": ".join([str(answer.status), *words])[:LONGEST_DETAIL]) + step
 
 
 async def text_with(http: httpx.AsyncClient, request: ServiceRequest, timeout_s: float) -> str:

@@ -26,6 +26,7 @@ from contracts.wire import NAMES, said_by
 from infra.broker.errors import HistoryUnavailable
 from infra.broker.lookup import archived_facts, latest_facts
 from infra.core.errors import Busy, StoreUnavailable
+from infra.http.access import ACCESS, ANY_CALLER
 from infra.http.answers import answer, problems
 from infra.http.examples import example, example_of
 from infra.http.fast_path import FAST_PATH
@@ -287,12 +288,13 @@ def routes(
         responses=answer(202, OrderView, "It has not ended yet.", "Location", *REPLAYED, bodies={"pending": PENDING})
         | problems(400, unauthorized(), *CANCELED, _placed_differently(), 503),
         before_request=caller_required,
-        opt={FAST_PATH: True},
+        opt={ACCESS: ANY_CALLER, FAST_PATH: True},
     )
     show = get(
         "/orders/{order_id:str}",
         tags=["orders"],
         summary="An order as it is now, and its facts",
+        opt={ACCESS: ANY_CALLER},
         responses=problems(400, unauthorized(), _unknown(), 503),
         before_request=caller_required,
     )
@@ -300,6 +302,7 @@ def routes(
         "/orders/{order_id:str}/cancel",
         tags=["orders"],
         summary="Cancel a pending or confirmed order; everything it took is given back",
+        opt={ACCESS: ANY_CALLER},
         status_code=200,
         responses=problems(400, unauthorized(), _unknown(), 503),
         before_request=caller_required,

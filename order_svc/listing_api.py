@@ -12,6 +12,8 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Struct, json
 
 from contracts import Reason, ids
+from infra.auth.caller import OPS_READ
+from infra.http.access import ACCESS, ANY_CALLER
 from infra.http.answers import problems
 from infra.http.examples import example, example_of
 from infra.http.parameters import PageSize, Time
@@ -169,6 +171,7 @@ def routes(runtime: Runtime, compensations: Compensations) -> Sequence[Controlle
         "/orders",
         tags=["orders"],
         summary="The caller's orders, newest first, in pages",
+        opt={ACCESS: ANY_CALLER},
         description=(
             "Orders that are placed between two pages do not move the others: none appears twice, none is left out. "
             "`status` is evaluated when a page is made."
@@ -180,6 +183,7 @@ def routes(runtime: Runtime, compensations: Compensations) -> Sequence[Controlle
         "/ops/orders",
         tags=["operators"],
         summary="All customers' orders, oldest or newest first, in pages",
+        opt={ACCESS: OPS_READ},
         description=(
             "For operators; needs no X-User-Id. `status=PENDING&older_than_s=60` begins with the order that has been "
             "pending longest; `compensated=no` has the canceled orders of which something is still taken. Ages are "

@@ -1,6 +1,7 @@
 """Routes of points: charge an account, show its balance."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from litestar import get, post
 from litestar.params import JSONBody
@@ -8,13 +9,17 @@ from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
+from infra.http.access import ACCESS, ANY_CALLER, may_see
 from infra.http.answers import REQUIRED, problems
 from infra.http.examples import example
 from infra.http.idempotency_key import IdempotencyKey, read_key, replayable
-from infra.http.parameters import Amount, PathId
-from infra.http.problems import FieldError, Problem
+from infra.http.parameters import Amount, AnyRequest, PathId
+from infra.http.problems import FieldError, Problem, customer_not_found
 from infra.process.runtime import Runtime
 from point_svc.domain import charge
+
+CHARGE: Final = "points:charge"
+"""The scope of who charges accounts."""
 
 
 @example(amount=5_000)
@@ -56,8 +61,10 @@ class Points:
             raise _charged_too_much() from None
         return Response(AccountView(user_id, answer.states[1].balance), status_code=201, headers=headers(answer))
 
-    async def show(self, user_id: PathId) -> AccountView:
+    async def show(self, user_id: PathId, request: AnyRequest) -> AccountView:
         (state,) = await self._writer.read([f"account-{user_id}"])
+        if not may_see(request, user_id):
+            raise customer_not_found()
         return AccountView(user_id, state.balance)
 
 
@@ -67,10 +74,16 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         "/points/{user_id:str}/charge",
         tags=["points"],
         summary="Charge an account with points, once per Idempotency-Key (required)",
-        opt={REQUIRED: ["Idempotency-Key"]},
+        opt={ACCESS: CHARGE, REQUIRED: ["Idempotency-Key"]},
         responses=problems(400, _key_required(), _charged_differently(), _charged_too_much(), 503),
     )
-    show = get("/points/{user_id:str}", tags=["points"], summary="A customer's balance", responses=problems(400, 503))
+    show = get(
+        "/points/{user_id:str}",
+        tags=["points"],
+        summary="A customer's balance",
+        opt={ACCESS: ANY_CALLER},
+        responses=problems(400, customer_not_found(), 503),
+    )
     return [charging(points.charge), show(points.show)]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from litestar import get, post
 from litestar.params import JSONBody, QueryParameter
@@ -11,6 +11,7 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct
 
 from infra.core.unreadable import read_readable
+from infra.http.access import ACCESS, ANY_CALLER
 from infra.http.answers import answer, problems
 from infra.http.examples import example, example_of
 from infra.http.idempotency_key import IdempotencyKey, new_key, read_key, replayable
@@ -20,6 +21,9 @@ from infra.process.runtime import Runtime
 from infra.timestamps import instant
 from product_svc.domain import addition, product
 from product_svc.popular import RANKING, Popular
+
+WRITE: Final = "products:write"
+"""The scope of who registers products and adds stock."""
 
 RESERVED_IDS = frozenset({"popular"})
 """Ids that no product may have, because they are paths of their own below /products."""
@@ -169,6 +173,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         "/products",
         tags=["products"],
         summary="Register a product",
+        opt={ACCESS: WRITE},
         responses=answer(200, ProductView, "It was registered already, by the same request.")
         | problems(400, _registered_differently(), 503),
     )
@@ -176,12 +181,14 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         "/products/{product_id:str}/stock",
         tags=["products"],
         summary="Add stock, once per Idempotency-Key",
+        opt={ACCESS: WRITE},
         responses=problems(400, _unknown(), _added_differently(), _added_too_much(), 503),
     )
     show_popular = get(
         "/products/popular",
         tags=["products"],
         summary="The best-selling products of the last days",
+        opt={ACCESS: ANY_CALLER},
         description=(
             "Ranked by pieces in confirmed orders over the last `days` days in SHOP_TZ, today included; ties by the "
             "newest sale. Orders that were canceled later do not count. The ranking is a little behind the orders."
@@ -192,10 +199,15 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         "/products/{product_id:str}",
         tags=["products"],
         summary="A product's price and available stock",
+        opt={ACCESS: ANY_CALLER},
         responses=problems(400, _unknown(), 503),
     )
     show_all = get(
-        "/products", tags=["products"], summary="All products, by id, in pages", responses=problems(400, 503)
+        "/products",
+        tags=["products"],
+        summary="All products, by id, in pages",
+        opt={ACCESS: ANY_CALLER},
+        responses=problems(400, 503),
     )
     return [
         register(products.register),

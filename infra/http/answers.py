@@ -35,7 +35,7 @@ REQUIRED: Final = "required_headers"
 HEADERS: Final = {
     "Allow": "The methods of this path.",
     "Retry-After": "Seconds after which to repeat the request.",
-    "WWW-Authenticate": "The header that names the caller.",
+    "WWW-Authenticate": "How the caller is to be named: a header, or `Bearer` for a token, and its error.",
     "Location": "The path of what was made.",
     "Idempotency-Key": "The request's key; without one in the request, the key that was made for it.",
     "Idempotent-Replayed": "`true` if the key was used before: this is the first answer again. Absent otherwise.",

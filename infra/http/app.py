@@ -13,6 +13,8 @@ from litestar.types import ControllerRouterHandler
 from litestar.types.internal_types import RouteHandlerMapItem
 from msgspec import Struct
 
+from infra.auth.caller import OPS_READ
+from infra.http.access import ACCESS, AUTHENTICATED, PUBLIC, Authentication, check_scope, may_read
 from infra.http.answers import problems
 from infra.http.docs_page import SECURITY, DocsPage, Document
 from infra.http.durations import STATUS, UNMATCHED, RequestDurations
@@ -20,7 +22,7 @@ from infra.http.examples import example
 from infra.http.fast_path import fast_paths, replay
 from infra.http.grammar import MAX_BODY_BYTES
 from infra.http.origin_check import OriginCheck
-from infra.http.parameters import StrictRequest
+from infra.http.parameters import AnyRequest, StrictRequest
 from infra.http.problems import EXCEPTION_HANDLERS, Problem, plain_404, send_problem
 from infra.http.repeated import RepeatedParameters
 from infra.metrics import Metrics
@@ -43,7 +45,8 @@ class Readiness(Struct):
     """The answer of a ready service to GET /readyz. A service that is not ready answers 503 with a problem instead.
 
     So `ready` is always true and `why` always empty. `warnings`: the service works, but an operator has to look at
-    these; empty if there are none. `pid`: the id of the process that answers.
+    these; empty if there are none. `pid`: the id of the process that answers. Where tokens are asked for, a caller
+    without the scope ops:read is told neither: `warnings` is empty and `pid` 0.
     """
 
     ready: bool
@@ -53,10 +56,11 @@ class Readiness(Struct):
 
 
 class App(Litestar):
-    """A Litestar app that refuses requests by its OriginCheck and offers the others to the fast path of their route.
+    """A Litestar app that refuses requests by its OriginCheck, and offers the others to the fast path of their route.
 
     RepeatedParameters comes before the OriginCheck. It answers 400 to a repeated query parameter, to a repeated header
-    that it covers, and to another spelling of a whole number in the query; 404 to another spelling of a path.
+    that it covers, and to another spelling of a whole number in the query; 404 to another spelling of a path. After
+    both, the Authentication, if there is one, finds out who sends the request.
     Litestar handles the requests to routes without a fast path, and those that the fast path does not answer.
     """
 
@@ -65,12 +69,14 @@ class App(Litestar):
         *args: Any,
         origin_check: OriginCheck | None = None,
         durations: RequestDurations | None = None,
+        authentication: Authentication | None = None,
         **settings: Any,
     ) -> None:
         """Take Litestar's arguments (`args`, `settings`), the check of origins, and what measures the requests.
 
         `origin_check` None: only loopback's names are allowed. `durations` None: the measurements are not exported.
-        Raises FastPathRefused if a route's fast path would skip a part of the route.
+        `authentication` None: callers are not asked for tokens. Raises FastPathRefused if a route's fast path would
+        skip a part of the route.
         """
         super().__init__(*args, **settings)
         self._durations = durations or RequestDurations(Metrics())
@@ -83,6 +89,9 @@ class App(Litestar):
         }
         self._refusal = (origin_check or OriginCheck()).refusal
         self._fast_paths = fast_paths(self)
+        self._authentication = authentication
+        if authentication is not None:
+            authentication.learn_routes(self)
         self._repeated = RepeatedParameters(self)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -91,6 +100,8 @@ class App(Litestar):
         fast_path = self._fast_paths.get((scope["method"], scope["path"]))
         problem = self._repeated.problem(scope) or self._refusal(scope["headers"])
         try:
+            if problem is None and self._authentication is not None:
+                problem = await self._authentication.admit(scope)
             if problem is not None:
                 await send_problem(problem, send)
             elif fast_path is None:
@@ -145,6 +156,7 @@ def build_app(
     *,
     description: str | None = None,
     durations: RequestDurations | None = None,
+    authentication: Authentication | None = None,
 ) -> Litestar:
     """Build a service's ASGI app: `routes`, `/healthz`, `/readyz`, and the OpenAPI document and page below `/schema`.
 
@@ -152,11 +164,18 @@ def build_app(
     returns what `/readyz` shows as warnings. `/readyz` calls `readiness`, then `warnings` if the service is ready.
     `allowed_hosts` are names of the service besides loopback's (`OriginCheck`). `description`: what the service does,
     for the OpenAPI document. `durations` measures the requests; None: the measurements are not exported.
+    `authentication` finds out who asks; None: nobody is asked for a token.
 
     Raises FastPathRefused if a route's fast path would skip a part of the route.
     """
 
-    @get("/healthz", tags=["health"], summary="The process is alive and answers", sync_to_thread=False)
+    @get(
+        "/healthz",
+        tags=["health"],
+        summary="The process is alive and answers",
+        opt={ACCESS: PUBLIC},
+        sync_to_thread=False,
+    )
     def healthz() -> Liveness:
         return Liveness("alive")
 
@@ -164,22 +183,26 @@ def build_app(
         "/readyz",
         tags=["health"],
         summary="The service can record facts, and consume and publish messages",
+        opt={ACCESS: PUBLIC},
         responses=problems(_not_ready(["the broker cannot be reached"])),
     )
-    async def readyz() -> Readiness:
+    async def readyz(request: AnyRequest) -> Readiness:
         why = await readiness()
+        told = may_read(request, OPS_READ)
         if why:
-            raise _not_ready(why)
-        return Readiness(ready=True, pid=os.getpid(), warnings=warnings())
+            raise _not_ready(why if told else ["why, it tells a caller whose token has the scope ops:read"])
+        return Readiness(ready=True, pid=os.getpid(), warnings=warnings()) if told else Readiness(ready=True, pid=0)
 
     return App(
         [healthz, readyz, *routes],
         origin_check=OriginCheck(allowed_hosts),
         durations=durations,
+        authentication=authentication,
+        guards=[] if authentication is None else [check_scope],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=_documentation(title, description),
         request_class=StrictRequest,
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
-        state=State(),
+        state=State({AUTHENTICATED: authentication is not None}),
     )

@@ -6,18 +6,20 @@ the answers of ON_EVERY_ROUTE and, if it takes a body, those of ON_ROUTES_WITH_A
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final, cast
 
 import msgspec
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import ResponseSpec
 from litestar.response import Response
 from litestar.routes import HTTPRoute
 from msgspec import Struct
 
 from contracts.ids import ecma
+from infra.http.access import ACCESS, ANY_CALLER, AUTHENTICATED, PUBLIC, USER_HEADER, forbidden, unauthorized
 from infra.http.answers import HEADERS, REQUIRED, DocumentedAnswer, problems
 from infra.http.examples import examples_by_name
 from infra.http.idempotency_key import REPLAYED
@@ -26,6 +28,8 @@ from infra.http.origin_check import foreign_origin, no_json, unknown_host
 REFERENCE: Final = "#/components/schemas/{name}"
 ON_EVERY_ROUTE: Final = problems(408, 414, 431, 500, foreign_origin(), unknown_host())
 ON_ROUTES_WITH_A_BODY: Final = problems(400, 413, no_json())
+TOKEN: Final = "token"  # noqa: S105 - a name
+"""The security scheme of an app whose callers need tokens."""
 NOISE: Final = {"deprecated": False, "allowEmptyValue": False, "allowReserved": False, "headers": {}}
 """Members with the values that they have by default."""
 
@@ -37,6 +41,8 @@ def document(app: Litestar) -> dict[str, Any]:
     for path, method, handler in _handlers(app):
         operation = made["paths"][path][method]
         _add_answers(operation, handler)
+        if app.state.get(AUTHENTICATED):
+            _add_security(operation, handler)
         for parameter in operation.get("parameters", ()):
             parameter["required"] = parameter["required"] or parameter["name"] in handler.opt.get(REQUIRED, ())
         bodies |= set(_bodies(handler))
@@ -44,6 +50,8 @@ def document(app: Litestar) -> dict[str, Any]:
     for operation in (one for path in made["paths"].values() for one in path.values()):
         _add_examples(operation)
         operation["parameters"] = [_parameter(one) for one in operation.get("parameters", [])]
+    if app.state.get(AUTHENTICATED):
+        made["components"]["securitySchemes"] = {TOKEN: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
     return cast(dict[str, Any], _tidy(made))
 
 
@@ -65,6 +73,20 @@ def _add_answers(operation: dict[str, Any], handler: HTTPRouteHandler) -> None:
     if "requestBody" in operation:
         answers = ON_ROUTES_WITH_A_BODY | answers
     documented = operation["responses"]
+    documented.update(_documented(answers))
+    usual = documented[str(handler.status_code)]
+    if handler.status_code not in answers:
+        usual["description"] = HTTPStatus(handler.status_code).phrase
+    if any(one["name"] == "Idempotency-Key" for one in operation.get("parameters", [])):
+        for status, made in documented.items():
+            if status.startswith("2"):
+                made["headers"] = dict(made.get("headers", {})) | {name: _header(name) for name in REPLAYED}
+    operation["responses"] = dict(sorted(documented.items()))
+
+
+def _documented(answers: Mapping[int, ResponseSpec]) -> dict[str, Any]:
+    """Return these answers by status, with their headers and examples, as OpenAPI has them."""
+    documented: dict[str, Any] = {}
     for status, answer in answers.items():
         schema = {"$ref": REFERENCE.format(name=answer.data_container.__name__)}  # type: ignore[union-attr]
         documented[str(status)] = made = {
@@ -75,14 +97,22 @@ def _add_answers(operation: dict[str, Any], handler: HTTPRouteHandler) -> None:
             made["headers"] = {name: _header(name) for name in answer.headers}
             (content,) = cast(dict[str, Any], made["content"]).values()
             content["examples"] = {name: {"value": msgspec.to_builtins(one)} for name, one in answer.bodies.items()}
-    usual = documented[str(handler.status_code)]
-    if handler.status_code not in answers:
-        usual["description"] = HTTPStatus(handler.status_code).phrase
-    if any(one["name"] == "Idempotency-Key" for one in operation.get("parameters", [])):
-        for status, made in documented.items():
-            if status.startswith("2"):
-                made["headers"] = dict(made.get("headers", {})) | {name: _header(name) for name in REPLAYED}
-    operation["responses"] = dict(sorted(documented.items()))
+    return documented
+
+
+def _add_security(operation: dict[str, Any], handler: HTTPRouteHandler) -> None:
+    """Say which token the operation needs, and what is answered without it; the token names the user."""
+    access = handler.opt.get(ACCESS, PUBLIC)
+    operation["security"] = [{}] if access == PUBLIC else [{TOKEN: [] if access == ANY_CALLER else [access]}]
+    operation["parameters"] = [
+        one for one in operation.get("parameters", []) if one["name"].lower() != USER_HEADER or one["in"] != "header"
+    ]
+    if access == PUBLIC:
+        return
+    refused = problems(unauthorized(), *([] if access == ANY_CALLER else [foreign_origin(), forbidden(access)]))
+    for status, made in _documented(refused).items():
+        operation["responses"][status] = made
+    operation["responses"] = dict(sorted(operation["responses"].items()))
 
 
 def _header(name: str) -> dict[str, Any]:

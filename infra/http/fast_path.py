@@ -7,7 +7,8 @@ exists twice.
 The fast path skips everything else that Litestar would run for the route: guards, middleware, hooks, dependencies. So
 `fast_paths` refuses a route that has any of these, and the service does not start. One hook runs on both ways, before
 the body is judged: a `HeaderCheck`, with which a route checks its caller. An answer that has more than content and
-headers, such as cookies or a background task, is sent by Litestar's own code.
+headers, such as cookies or a background task, is sent by Litestar's own code. A token is verified before both ways
+part (`infra.http.access`); a route whose callers need a scope has no fast path.
 """
 
 import re

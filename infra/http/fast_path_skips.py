@@ -12,6 +12,7 @@ from litestar.routes import HTTPRoute
 from litestar.types import Empty
 from litestar.typing import FieldDefinition
 
+from infra.http.access import ACCESS, ANY_CALLER, PUBLIC, check_scope
 from infra.http.parameters import HeaderCheck, StrictRequest
 
 SKIPPED_ON_EVERY_LAYER: Final = (
@@ -63,6 +64,8 @@ def _layers_skipped(handler: HTTPRouteHandler) -> Iterator[str]:
             names += SKIPPED_ON_THE_ROUTE
         for name in names:
             value = getattr(layer, name, None)
+            if name == "guards" and layer is app:
+                value = [guard for guard in value or () if guard is not check_scope]  # it asks for a scope alone
             if value is not Empty and value:
                 yield f"{name} of {_named(layer)}"
 
@@ -78,6 +81,8 @@ def _route_skipped(route: HTTPRoute, handler: HTTPRouteHandler) -> Iterator[str]
         yield "the thread of a synchronous handler"
     if not handler.parsed_return_field.is_subclass_of(Response):
         yield "the conversion of what the handler returns (it has to be a Response)"
+    if handler.opt.get(ACCESS, ANY_CALLER) not in (ANY_CALLER, PUBLIC):
+        yield f"the scope {handler.opt[ACCESS]}"
     if route.path_parameters:
         yield f"the parameters in {route.path}"
     if handler.media_type not in {"", "application/json"}:

@@ -45,6 +45,9 @@ class HeaderCheck:
         self.check(request.headers.get(self.header))
 
 
+AnyRequest = Request[Any, Any, Any]
+
+
 class StrictRequest(Request[Any, Any, Any]):
     """A request whose `json()` decodes the body into the type of its handler's `data`, without Litestar's conversion.
 

@@ -122,6 +122,11 @@ def invalid(field: str, source: str, message: str) -> Problem:
     return Problem(400, "invalid-request", f"{field}: {message}", errors=errors)
 
 
+def customer_not_found() -> Problem:
+    """Return a problem to raise: 404, whether there is such a customer or not."""
+    return Problem(404, "customer-not-found", "you have no such customer")
+
+
 def answer_problem(problem: Problem) -> Response[bytes]:
     return Response(
         msgspec.json.encode(problem.body),

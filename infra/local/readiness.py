@@ -3,12 +3,14 @@
 import contextlib
 import functools
 import json
+import os
 from collections.abc import Mapping
 from time import monotonic
 from typing import Final
 
 import httpx
 
+from infra.auth.token_file import token_file
 from infra.local.processes import Process, start_attempts
 from infra.local.services import own_service_url
 
@@ -57,21 +59,24 @@ def process_at(url: str) -> int | None:
     Blocks. Another program may listen there: whatever it answers, this raises nothing.
     """
     try:
-        return _pid(_ask(f"{url}{READY}")[1])
+        return _pid(_ask(f"{url}{READY}")[1]) or None
     except NO_ANSWER:
         return None
 
 
 def _another(body: bytes, pid: int) -> str | None:
-    """Return in words that another process than `pid` gave the answer with this body; None: process `pid` gave it."""
-    return None if _pid(body) == pid else f"another program answers there, and not process {pid}"
+    """Return in words that another process than `pid` gave the answer with this body; None: process `pid` gave it.
+
+    None, too, if a ready service gave it that tells its process only to those who may know (`pid` is 0 there).
+    """
+    return None if _pid(body) in (pid, 0) else f"another program answers there, and not process {pid}"
 
 
 def _pid(body: bytes) -> int | None:
-    """Return the id of the process that this body of an answer names; None: it names none."""
+    """Return the id of the process that this body of an answer names; 0: it is withheld; None: it names none."""
     with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
         pid = json.loads(body)["pid"]
-        return pid if type(pid) is int and pid > 0 else None
+        return pid if type(pid) is int and pid >= 0 else None
     return None
 
 
@@ -114,6 +119,7 @@ def _client() -> httpx.Client:
     """Return the one client for all requests, because making a client takes 20 ms.
 
     The client keeps no connection, as services come and go. It ignores the environment's proxies, which cannot reach a
-    service on this machine.
+    service on this machine. It sends the token in the file that TOKEN_FILE names.
     """
-    return httpx.Client(timeout=TIMEOUT_S, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+    limits = httpx.Limits(max_keepalive_connections=0)
+    return httpx.Client(timeout=TIMEOUT_S, trust_env=False, limits=limits, auth=token_file(os.environ))

@@ -7,6 +7,8 @@ from functools import partial
 from litestar import Litestar
 from litestar.types import ControllerRouterHandler
 
+from infra.auth.start import open_verifier
+from infra.http.access import Authentication, check_declared
 from infra.http.app import build_app
 from infra.http.operators.dead_letters import dead_letter_routes
 from infra.http.operators.metrics import metrics_route
@@ -16,13 +18,19 @@ from infra.process.runtime import Runtime
 
 
 def build(name: str, routes: Sequence[ControllerRouterHandler], runtime: Runtime) -> Litestar:
-    """Build the app of the service `name`: its own `routes`, and those for operators. Raises FastPathRefused."""
+    """Build the app of the service `name`: its own `routes`, and those for operators.
+
+    Raises FastPathRefused; AccessMissing; SettingsError if the keys of tokens cannot be used.
+    """
+    verifier = open_verifier(runtime.settings)
+    if verifier is not None:
+        runtime.warnings.append(lambda: [verifier.trouble] if verifier.trouble else [])
     operating = [
         view_routes(runtime.views),
         dead_letter_routes(runtime.consumers, runtime.metrics),
         metrics_route(runtime.metrics),
     ]
-    return build_app(
+    app = build_app(
         f"{name}_svc",
         [*routes, *operating],
         partial(why_not_ready, runtime),
@@ -30,7 +38,10 @@ def build(name: str, routes: Sequence[ControllerRouterHandler], runtime: Runtime
         runtime.settings.hosts,
         description=_description(name),
         durations=runtime.requests,
+        authentication=None if verifier is None else Authentication(verifier),
     )
+    check_declared(app)
+    return app
 
 
 def _description(name: str) -> str | None:

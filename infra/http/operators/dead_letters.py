@@ -11,6 +11,7 @@ from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from contracts.wire import NAMES
+from infra.auth.caller import OPS_READ, OPS_REDRIVE
 from infra.broker.troubles import denied
 from infra.consuming.dead_letter import DeadLetter
 from infra.consuming.dead_letter_message import error_text
@@ -18,6 +19,7 @@ from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.retry_queue import Redriven, RetryQueue
 from infra.consuming.supervisor import Supervisor
 from infra.counts import count_of
+from infra.http.access import ACCESS
 from infra.http.answers import problems
 from infra.http.examples import example, example_of
 from infra.http.operators.dead_letter_actions import actions, count_action
@@ -138,6 +140,7 @@ def dead_letter_routes(consumers: Mapping[str, Consumer], metrics: Metrics) -> R
         "/",
         tags=["operators"],
         summary="Dead letters: messages that could not be handled, and later ones of the same key",
+        opt={ACCESS: OPS_READ},
         sync_to_thread=False,
     )
     def show_all() -> Depths:
@@ -147,6 +150,7 @@ def dead_letter_routes(consumers: Mapping[str, Consumer], metrics: Metrics) -> R
         "/redrive",
         tags=["operators"],
         summary="Redrive: handle the dead letters of a key again in sequence, or preview it",
+        opt={ACCESS: OPS_REDRIVE},
         status_code=200,
         responses=problems(400, _unknown("stock has no dead letters of k1"), 503),
     )
@@ -164,6 +168,7 @@ def dead_letter_routes(consumers: Mapping[str, Consumer], metrics: Metrics) -> R
         "/drop",
         tags=["operators"],
         summary="Delete a dead letter without handling it",
+        opt={ACCESS: OPS_REDRIVE},
         status_code=200,
         responses=problems(400, _unknown("stock has no dead letters of k1"), 503),
     )

@@ -17,6 +17,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from infra.auth.caller import OPS_READ
+from infra.http.access import ACCESS
 from infra.metrics import Metrics
 
 logger = structlog.get_logger()
@@ -70,7 +72,12 @@ def metrics_route(metrics: Metrics) -> ControllerRouterHandler:
     registry.register(MetricsCollector(metrics))
 
     @get(
-        "/metrics", tags=["operators"], summary="Metrics for Prometheus", media_type="text/plain", sync_to_thread=False
+        "/metrics",
+        tags=["operators"],
+        summary="Metrics for Prometheus",
+        opt={ACCESS: OPS_READ},
+        media_type="text/plain",
+        sync_to_thread=False,
     )
     def scrape() -> Response[bytes]:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

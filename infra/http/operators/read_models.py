@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from litestar import Router, get, post
 from msgspec import Struct
 
+from infra.auth.caller import OPS_READ, OPS_REDRIVE
+from infra.http.access import ACCESS
 from infra.http.answers import problems
 from infra.http.examples import example, example_of
 from infra.http.parameters import PathId
@@ -47,7 +49,12 @@ def _unknown(name: str, views: Iterable[str]) -> Problem:
 
 
 def view_routes(views: Mapping[str, AnyView]) -> Router:
-    @get("/", tags=["operators"], summary="The service's read models, and how many facts each is behind")
+    @get(
+        "/",
+        tags=["operators"],
+        summary="The service's read models, and how many facts each is behind",
+        opt={ACCESS: OPS_READ},
+    )
     async def show_all() -> ViewStates:
         return ViewStates([await _state(name, view) for name, view in views.items()])
 
@@ -55,6 +62,7 @@ def view_routes(views: Mapping[str, AnyView]) -> Router:
         "/{name:str}/rebuild",
         tags=["operators"],
         summary="Delete a read model and build it again from the first fact",
+        opt={ACCESS: OPS_REDRIVE},
         status_code=202,
         responses=problems(400, _unknown("lists", ["list"])),
     )

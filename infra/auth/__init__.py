@@ -1,0 +1,1 @@
+"""Who asks: verifies callers' tokens (JWT) with the issuer's public keys (JWKS)."""

@@ -1,0 +1,43 @@
+"""The token with which tools ask services: in a file, which is read for each request, so that it may be renewed."""
+
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+TOKEN_FILE: Final = "OPERATOR_TOKEN_FILE"  # noqa: S105 - a name
+"""The variable that names the file; unset or blank: requests have no token."""
+LONGEST: Final = 8_192  # bytes
+
+
+class TokenFile(httpx.Auth):
+    """Sends the token that is in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def token(self) -> str:
+        """Return the token. Raises ValueError, in words, if the file cannot be read or has no token alone."""
+        try:
+            with self._path.open("rb") as file:
+                token = file.read(LONGEST + 1).decode("ascii").strip()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{TOKEN_FILE}={self._path} cannot be read: {error}") from error
+        if not token or len(token.split()) != 1:
+            raise ValueError(f"{TOKEN_FILE}={self._path} has to have one token and nothing else")
+        return token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Raises httpx.RequestError if the file cannot be used any more."""
+        try:
+            request.headers["Authorization"] = f"Bearer {self.token()}"
+        except ValueError as error:
+            raise httpx.RequestError(str(error), request=request) from error
+        yield request
+
+
+def token_file(env: Mapping[str, str]) -> TokenFile | None:
+    """Return the file that TOKEN_FILE names; None if it is not set."""
+    named = env.get(TOKEN_FILE, "").strip()
+    return TokenFile(Path(named)) if named else None

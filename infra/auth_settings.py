@@ -1,0 +1,67 @@
+"""Whose tokens services take, and where the keys are with which they are verified."""
+
+import importlib.util
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+
+from msgspec import Meta
+
+from infra.addresses import is_http_address, is_loopback
+from infra.archive_settings import ArchiveSettings
+
+INSTALL: Final = "`uv sync --inexact --extra auth` installs it"
+
+
+class AuthSettings(ArchiveSettings, frozen=True, kw_only=True):
+    """The settings of callers' tokens. A subclass calls `check_auth` in its `__post_init__`."""
+
+    auth_keys: str = ""
+    """The file or the URL of the JWKS with the issuer's public keys; empty: the header X-User-Id names the caller."""
+    auth_issuer: str = ""
+    """The `iss` that tokens must have."""
+    auth_audience: str = ""
+    """What tokens must have in `aud`."""
+    auth_leeway_s: Annotated[float, Meta(ge=0, le=60)] = 30.0
+    """By so much the issuer's clock may differ from this machine's."""
+    auth_max_lifetime_s: Annotated[float, Meta(ge=60, le=2_678_400)] = 86_400.0
+    """The longest time from a token's `iat` to its `exp`; without `iat` from now to `exp`."""
+    auth_http: Literal["loopback", "anywhere"] = "loopback"
+    """Where services may take tokens without TLS."""
+
+    def check_auth(self, bind_host: str) -> None:
+        """Raise ValueError if services on this address could be asked by anybody, or tokens could not be verified."""
+        if not self.auth_keys:
+            if not is_loopback(bind_host):
+                raise ValueError(
+                    f"BIND_HOST is {bind_host}, not a loopback address: callers are not authenticated in this mode, so "
+                    "only this machine may reach the service. Use 127.0.0.1 and put an authenticating proxy in front, "
+                    "or set AUTH_KEYS, AUTH_ISSUER and AUTH_AUDIENCE (docs/security.md)."
+                )
+            return
+        if missing := [name for name in ("auth_issuer", "auth_audience") if not getattr(self, name)]:
+            raise ValueError(f"AUTH_KEYS is set, and {missing[0].upper()} is not: tokens of every issuer would do")
+        if self.keys_are_remote:
+            _check_keys_url(self.auth_keys)
+        if not is_loopback(bind_host) and self.auth_http != "anywhere":
+            raise ValueError(
+                f"BIND_HOST is {bind_host}, not a loopback address, and tokens would come without TLS: all who see the "
+                "network could use them. Use 127.0.0.1 behind a proxy that ends TLS, or, if the network between proxy "
+                "and service is yours alone, set AUTH_HTTP=anywhere."
+            )
+        if any(importlib.util.find_spec(name) is None for name in ("jwt", "cryptography")):
+            raise ValueError(f"AUTH_KEYS needs PyJWT and cryptography, which are not installed: {INSTALL}")
+
+    @property
+    def keys_are_remote(self) -> bool:
+        """Whether `auth_keys` is a URL, not a file."""
+        return "://" in self.auth_keys
+
+
+def _check_keys_url(url: str) -> None:
+    if not is_http_address(url) or urlsplit(url).username is not None:
+        raise ValueError("AUTH_KEYS is no URL of a JWKS, such as https://issuer.example/jwks.json, nor a file")
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise ValueError(
+            "AUTH_KEYS begins with http://, so whoever is on the way could put keys of his own there: use https://"
+        )

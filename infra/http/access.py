@@ -1,0 +1,134 @@
+"""Who may use a route. Each route declares it, and one function asks it on all ways to a route, the fast one included.
+
+With a verifier of tokens (`AUTH_KEYS`), every route but the public ones needs a valid token. The token's subject then
+replaces whatever the request's header X-User-Id says, so a route that takes this header needs nothing else.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from litestar import Litestar
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+from litestar.routes import HTTPRoute
+
+from infra.auth.caller import OPS_READ, Caller, KeysUnavailable, TokenRefused, Verifier
+from infra.http.problems import Problem, unavailable
+
+ACCESS: Final = "access"
+"""The key in a route's `opt` for who may use it: PUBLIC, ANY_CALLER, or the scope that its caller's token must have."""
+PUBLIC: Final = "public"
+ANY_CALLER: Final = "any caller"
+"""Whoever has a valid token; what is somebody else's, the route itself does not show (`may_see`)."""
+USER_HEADER: Final = "x-user-id"
+SCHEMA: Final = "/schema"
+"""The API's document and page, which are public; their routes are the framework's."""
+
+AUTHENTICATED: Final = "authenticated"
+"""The key in an app's `state` for whether its callers need tokens."""
+CALLER: Final = "caller"
+"""The key in a scope's `state` for the Caller of the request."""
+
+_bearer: Final = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)").fullmatch
+
+
+class AccessMissing(Exception):
+    """A route does not declare who may use it; the message names the route."""
+
+
+def unauthorized(why: str = "", description: str = "send a token: `Authorization: Bearer ...`") -> Problem:
+    """Return a problem to raise: 401 (RFC 6750). `why`: the error's name there; empty: the request had no token."""
+    told = f', error="{why}", error_description="{description}"' if why else ""
+    return Problem(401, "unauthorized", description, {"WWW-Authenticate": f'Bearer realm="api"{told}'})
+
+
+def forbidden(scope: str) -> Problem:
+    """Return a problem to raise: 403, because the caller's token lacks this scope."""
+    told = f'Bearer realm="api", error="insufficient_scope", scope="{scope}"'
+    return Problem(403, "insufficient-scope", f"the token lacks the scope {scope}", {"WWW-Authenticate": told})
+
+
+class Authentication:
+    """Decides who has sent a request, before any route sees it."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+        self._public: frozenset[str] = frozenset()
+
+    def learn_routes(self, app: Litestar) -> None:
+        """Take from the app's routes which paths are public; called once, before the first request."""
+        paths: dict[str, set[object]] = {}
+        for route, handler in routes_of(app):
+            paths.setdefault(route.path, set()).add(handler.opt.get(ACCESS))
+        self._public = frozenset(path for path, access in paths.items() if access == {PUBLIC})
+
+    async def admit(self, scope: Any) -> Problem | None:
+        """Put the Caller into the scope's state, and the subject into its header; return the problem to answer with.
+
+        None: the request may go on. To a public route it may without a token, and with one that is refused.
+        """
+        headers = [(name, value) for name, value in scope["headers"] if name != USER_HEADER.encode()]
+        scope["headers"] = headers
+        found = await self._caller(headers)
+        if isinstance(found, Caller):
+            scope.setdefault("state", {})[CALLER] = found
+            headers.append((USER_HEADER.encode(), found.subject.encode()))
+            return None
+        path: str = scope["path"]
+        return None if path in self._public or path == SCHEMA or path.startswith(f"{SCHEMA}/") else found
+
+    async def _caller(self, headers: list[tuple[bytes, bytes]]) -> Caller | Problem:
+        sent = next((value for name, value in headers if name == b"authorization"), None)
+        if sent is None:
+            return unauthorized()
+        told = _bearer(sent.decode("latin-1").strip(" \t"))
+        if told is None:
+            return unauthorized("invalid_request", "the header Authorization has to be `Bearer` and a token")
+        token = told[1]
+        try:
+            return self._verifier.known(token) or await self._verifier.verify(token)
+        except TokenRefused as refused:
+            return unauthorized("invalid_token", str(refused))
+        except KeysUnavailable:
+            return unavailable("tokens cannot be verified now; /readyz tells operators why")
+
+
+def check_scope(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Raise a Problem, 403, if the route needs a scope that the caller's token lacks. A guard of the whole app."""
+    needed = handler.opt.get(ACCESS, "" if connection.scope["path"].startswith(SCHEMA) else "an undeclared scope")
+    caller: Caller | None = connection.scope["state"].get(CALLER)
+    if needed not in ("", PUBLIC, ANY_CALLER) and (caller is None or needed not in caller.scopes):
+        raise forbidden(needed)
+
+
+def may_read(connection: ASGIConnection[Any, Any, Any, Any], scope: str) -> bool:
+    """Return whether the caller's token has this scope. Without a verifier of tokens everybody may read."""
+    caller: Caller | None = connection.scope["state"].get(CALLER)
+    return not connection.app.state.get(AUTHENTICATED) or (caller is not None and scope in caller.scopes)
+
+
+def may_see(connection: ASGIConnection[Any, Any, Any, Any], owner: str) -> bool:
+    """Return whether the caller may see what is this customer's: it is the caller's, or the caller may read all.
+
+    Without a verifier of tokens everybody may.
+    """
+    caller: Caller | None = connection.scope["state"].get(CALLER)
+    return may_read(connection, OPS_READ) or (caller is not None and caller.subject == owner)
+
+
+def check_declared(app: Litestar) -> None:
+    """Raise AccessMissing if a route of the app, besides those of SCHEMA, does not declare who may use it."""
+    for route, handler in routes_of(app):
+        if not isinstance(handler.opt.get(ACCESS), str) and not route.path.startswith(SCHEMA):
+            methods = "/".join(sorted(handler.http_methods))
+            raise AccessMissing(f"{methods} {route.path} does not declare who may use it: {ACCESS!r} in its opt")
+
+
+def routes_of(app: Litestar) -> Iterator[tuple[HTTPRoute, HTTPRouteHandler]]:
+    """Yield each handler with its route, without those of OPTIONS, which are the framework's."""
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            for handler in route.route_handlers:
+                if handler.http_methods != {"OPTIONS"}:
+                    yield route, handler

@@ -23,7 +23,8 @@ LONGEST_PAUSE_S: Final = 2.0
 SOON_S: Final = 10.0
 """A service that asks to wait longer than this waits for an operator, so nobody waits for it here."""
 GOOD: Final = frozenset({200, 201, 202})
-UNAUTHORIZED: Final = 401
+REFUSED_CALLER: Final = frozenset({401, 403})
+NEXT_STEP: Final = f"{TOKEN_FILE} names the file with your token (docs/security.md)"
 LONGEST_DETAIL: Final = 500  # characters of the text that `problem` makes of an answer
 
 PLAIN_HTTP: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -142,12 +143,12 @@ def http_client() -> httpx.AsyncClient:
 
 
 def problem(answer: ServiceAnswer) -> str:
-    """Return an answer's status, title and detail as one printable text for people, after 401 with the next step.
+    """Return an answer's status, title and detail as one printable text for people; with the next step if a token is missing.
 
     What the service says is cut after LONGEST_DETAIL characters. Escapes for what is not printable may make it longer.
     """
     words = [str(answer.body[name]) for name in ("title", "detail") if answer.body.get(name)]
-    step = f"; {TOKEN_FILE} names the file with your token (docs/security.md)" if answer.status == UNAUTHORIZED else ""
+    step = f"; {NEXT_STEP}" if answer.status in REFUSED_CALLER else ""
     return printable(": ".join([str(answer.status), *words])[:LONGEST_DETAIL]) + step
 
 
@@ -157,6 +158,9 @@ async def text_with(http: httpx.AsyncClient, request: ServiceRequest, timeout_s:
     Raises Unreachable also without a connection or without the whole answer within `timeout_s` seconds.
     """
     response = await _received(http, request, timeout_s)
+    if response.status_code in REFUSED_CALLER:
+        told = problem(_answer(request, response))
+        raise Unreachable(f"{request.service} answers {request} with {told}")
     if response.status_code not in GOOD:
         raise _not_a_service(request, f": {response.status_code}")
     return response.content.decode(errors="replace")
@@ -164,7 +168,10 @@ async def text_with(http: httpx.AsyncClient, request: ServiceRequest, timeout_s:
 
 async def send_with(http: httpx.AsyncClient, request: ServiceRequest, timeout_s: float) -> ServiceAnswer:
     """Send the request, once, and return the answer; see `send`."""
-    response = await _received(http, request, timeout_s)
+    return _answer(request, await _received(http, request, timeout_s))
+
+
+def _answer(request: ServiceRequest, response: httpx.Response) -> ServiceAnswer:
     try:
         told = response.json()
     except (ValueError, RecursionError) as error:

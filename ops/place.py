@@ -13,7 +13,7 @@ from infra.http.idempotency_key import PATTERN, new_key
 from infra.http.wording import FORMS
 from infra.settings import load
 from ops.cli import EXIT_FINDING, EXIT_UNREACHABLE, ID, WholeNumber, end, ending_well, timeout_option
-from ops.client import TIMEOUT_S, ServiceAnswer, ServiceRequest, send, services
+from ops.client import NEXT_STEP, REFUSED_CALLER, TIMEOUT_S, ServiceAnswer, ServiceRequest, send, services
 from ops.errors import Unreachable
 from ops.output import cell, print_json, print_out
 from order_svc.settings import OrderSettings
@@ -146,6 +146,8 @@ def told(answer: ServiceAnswer) -> list[str]:
     lines = [f"{status} {how}" + (f": {body['type'].rpartition('/')[2]}" if "type" in body else "")]
     if "detail" in body:
         lines.append(f"  {body['detail']}")
+    if status in REFUSED_CALLER:
+        lines.append(f"  {NEXT_STEP}")
     if body.get("amount_due") is not None:
         lines += [
             f"  {item['quantity']:>5} x {item['product_id']:<20} {item['quantity'] * item['unit_price']:>14,}"

@@ -7,6 +7,7 @@ from time import time
 from typing import Final, NamedTuple
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -40,7 +41,10 @@ def development_key(data_dir: Path) -> DevelopmentKey:
     path = folder / PRIVATE_KEY
     if not path.exists():
         _write_private(path, Ed25519PrivateKey.generate())
-    private = load_pem_private_key(path.read_bytes(), None)
+    try:
+        private = load_pem_private_key(path.read_bytes(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError(f"{path} has no key: remove it, a new one is made then") from error
     if not isinstance(private, Ed25519PrivateKey):
         raise ValueError(f"{path} has another kind of key: remove it, a new one is made then")  # noqa: TRY004
     public = json.loads(OKPAlgorithm.to_jwk(private.public_key()))

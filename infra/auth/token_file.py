@@ -24,7 +24,7 @@ class TokenFile(httpx.Auth):
                 token = file.read(LONGEST + 1).decode("ascii").strip()
         except (OSError, ValueError) as error:
             raise ValueError(f"{TOKEN_FILE}={self._path} cannot be read: {error}") from error
-        if not token or len(token.split()) != 1:
+        if not 0 < len(token) < LONGEST or len(token.split()) != 1:
             raise ValueError(f"{TOKEN_FILE}={self._path} has to have one token and nothing else")
         return token
 

@@ -143,7 +143,7 @@ def http_client() -> httpx.AsyncClient:
 
 
 def problem(answer: ServiceAnswer) -> str:
-    """Return an answer's status, title and detail as one printable text for people; with the next step if a token is missing.
+    """Return an answer's status, title and detail, and the next step if a token is missing, as one printable text.
 
     What the service says is cut after LONGEST_DETAIL characters. Escapes for what is not printable may make it longer.
     """

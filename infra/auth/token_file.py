@@ -12,7 +12,7 @@ LONGEST: Final = 8_192  # bytes
 
 
 class TokenFile(httpx.Auth):
-    """Sends the token that is in a file."""
+    """Sends the token that is in a file, with requests that have none of their own."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -30,10 +30,11 @@ class TokenFile(httpx.Auth):
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Raises httpx.RequestError if the file cannot be used any more."""
-        try:
-            request.headers["Authorization"] = f"Bearer {self.token()}"
-        except ValueError as error:
-            raise httpx.RequestError(str(error), request=request) from error
+        if "Authorization" not in request.headers:
+            try:
+                request.headers["Authorization"] = f"Bearer {self.token()}"
+            except ValueError as error:
+                raise httpx.RequestError(str(error), request=request) from error
         yield request
 
 

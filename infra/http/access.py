@@ -49,6 +49,12 @@ def forbidden(scope: str) -> Problem:
     return Problem(403, "insufficient-scope", f"the token lacks the scope {scope}", {"WWW-Authenticate": told})
 
 
+def bearer_token(header: str) -> str | None:
+    """Return the token in a value of the header Authorization; None: it has none, or anything else."""
+    told = _bearer(header.strip(" \t"))
+    return None if told is None else told[1]
+
+
 class Authentication:
     """Decides who has sent a request, before any route sees it."""
 
@@ -82,10 +88,9 @@ class Authentication:
         sent = next((value for name, value in headers if name == b"authorization"), None)
         if sent is None:
             return unauthorized()
-        told = _bearer(sent.decode("latin-1").strip(" \t"))
-        if told is None:
+        token = bearer_token(sent.decode("latin-1"))
+        if token is None:
             return unauthorized("invalid_request", "the header Authorization has to be `Bearer` and a token")
-        token = told[1]
         try:
             return self._verifier.known(token) or await self._verifier.verify(token)
         except TokenRefused as refused:

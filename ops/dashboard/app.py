@@ -6,14 +6,17 @@ from typing import Final
 
 from litestar import Litestar
 
+from infra.addresses import is_loopback
+from infra.auth.start import open_verifier
 from infra.http.app import App
 from infra.http.origin_check import OriginCheck
 from infra.local.dashboard import DashboardSettings
 from ops import newer
 from ops.client import http_client, services
-from ops.dashboard.dead_letter_routes import MAX_FORM_BYTES, dead_letter_routes
+from ops.dashboard.dead_letter_routes import dead_letter_routes
 from ops.dashboard.facts import OrderReader
 from ops.dashboard.finding import Finder
+from ops.dashboard.forms import MAX_FORM_BYTES, Form
 from ops.dashboard.list_routes import list_routes
 from ops.dashboard.logs import fact_in_log
 from ops.dashboard.order import FlowTables
@@ -22,6 +25,8 @@ from ops.dashboard.poller import Poller
 from ops.dashboard.redrive import Operations, Redriver
 from ops.dashboard.routes import EXCEPTION_HANDLERS, FIRST_S, healthz, overview_routes, static
 from ops.dashboard.searches import LogSearch
+from ops.dashboard.sessions import Sessions
+from ops.dashboard.sign_in import Door, SignInNeeded, on_sign_in_needed
 from ops.dashboard.stream import ALL_LETTERS, StreamReader
 from ops.flow.command import parts
 from ops.fold import aggregates
@@ -57,17 +62,23 @@ class Dashboard:
             in_log=partial(fact_in_log, env),
         )
         board = OrderBoard(self.poller, self._stream, tables, reader, trace_template=settings.dashboard_trace_url)
+        verifier, form = open_verifier(settings), Form()
+        over_tls = not is_loopback(settings.bind_host)  # where a proxy ends it
+        door = None if verifier is None else Door(Sessions(verifier), form, settings.port, over_tls=over_tls)
         self.app: Litestar = App(
             [
+                *(() if door is None else door.routes()),
                 static,
                 healthz,
                 *overview_routes(self.poller, tables, addresses["order"]),
                 *list_routes(self._http, addresses, self.poller, finder, LogSearch(env)),
                 *order_routes(board, self.poller),
-                *dead_letter_routes(self._stream, redriver, self._operations, self.poller),
+                *dead_letter_routes(self._stream, redriver, self._operations, self.poller, form),
             ],
-            origin_check=OriginCheck(forms=True),  # nobody logs in: names of ALLOWED_HOSTS are for the services alone
-            exception_handlers=EXCEPTION_HANDLERS,
+            # Where nobody signs in, names of ALLOWED_HOSTS are for the services alone.
+            origin_check=OriginCheck(() if door is None else settings.hosts, forms=True),
+            guards=[] if door is None else [door.guard],
+            exception_handlers={**EXCEPTION_HANDLERS, SignInNeeded: on_sign_in_needed},
             request_max_body_size=MAX_FORM_BYTES,
             openapi_config=None,
             logging_config=None,

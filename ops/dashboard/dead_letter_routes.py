@@ -3,23 +3,24 @@
 import re
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from hmac import compare_digest
 from typing import Final
-from urllib.parse import parse_qs
 
 from litestar import Response, get, post
 from litestar.response import Redirect, Stream
 from litestar.types import ControllerRouterHandler
 
 from infra.aio import wait
+from infra.auth.caller import OPS_REDRIVE
 from infra.http.operators.dead_letters import MAX_REASON
 from infra.http.problems import Problem
 from ops.dashboard import live
 from ops.dashboard.dead_letter_groups import DeadLetterKey, grouped
+from ops.dashboard.forms import Form
 from ops.dashboard.pages import page, render
 from ops.dashboard.poller import Poller
 from ops.dashboard.redrive import Operation, Operations, Redriver
 from ops.dashboard.routes import AnyRequest
+from ops.dashboard.sessions import OPERATOR, may_act
 from ops.dashboard.stream import ALL_LETTERS, MOST_LETTERS, StreamReader
 from ops.dlq.waiting import as_waiting
 
@@ -27,37 +28,12 @@ LOOK_S: Final = 0.1
 LONG_LOOK_S: Final = 1.0
 LONG: Final = 50
 """An operation of more keys is sent each LONG_LOOK_S, in place of LOOK_S: it is sent whole."""
-MOST_KEYS: Final = 1_000
-MAX_FORM_BYTES: Final = 256 << 10
-"""Of the keys of all dead letters that a page shows: the longest ids make 100 kB of a thousand keys."""
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 
-class Form:
-    """Tells this process's own forms from others: they have `token`, which pages of other sites cannot read."""
-
-    def __init__(self) -> None:
-        self.token: Final = secrets.token_urlsafe(32)
-
-    async def read(self, request: AnyRequest) -> dict[str, list[str]]:
-        """Return the fields of a posted form: name → values.
-
-        Raises Problem: 400 if the body is no form or has too many fields, 403 if its token is not this process's.
-        """
-        try:
-            fields = parse_qs((await request.body()).decode(), max_num_fields=MOST_KEYS + 10, strict_parsing=True)
-        except ValueError:  # also a text that is not UTF-8
-            raise Problem(400, "invalid-request", "this is no form of this page, or it has too many fields") from None
-        if not compare_digest(fields.get("token", [""])[0].encode(), self.token.encode()):
-            raise Problem(403, "foreign-form", "this form is not of this dashboard, or is of before its restart")
-        return fields
-
-
 def dead_letter_routes(
-    stream: StreamReader, redriver: Redriver, operations: Operations, poller: Poller
+    stream: StreamReader, redriver: Redriver, operations: Operations, poller: Poller, form: Form
 ) -> list[ControllerRouterHandler]:
-    form = Form()
-
     @get("/dead-letters", include_in_schema=False)
     async def letters(request: AnyRequest) -> Response[str]:
         found = await stream.dead_letters(ALL_LETTERS, whole=True)
@@ -73,19 +49,19 @@ def dead_letter_routes(
 
     @post("/dead-letters/preview", include_in_schema=False, status_code=200)
     async def preview(request: AnyRequest) -> Response[str]:
-        keys = _keys(await form.read(request))
-        outcomes = await redriver.preview(keys)
+        keys = _keys(await _form_of_one_who_may_act(request, form))
+        outcomes = await redriver.preview(keys, OPERATOR.get())
         return page("preview.html", outcomes=outcomes, token=form.token, operation=secrets.token_urlsafe(16))
 
     @post("/dead-letters/redrive", include_in_schema=False)
     async def redrive(request: AnyRequest) -> Redirect:
-        fields = await form.read(request)
+        fields = await _form_of_one_who_may_act(request, form)
         its_id, reason = fields.get("operation", [""])[0], fields.get("reason", [""])[0].strip()
         if not _ID.fullmatch(its_id):
             raise Problem(400, "invalid-request", "the form has no operation: begin with the preview")
         if not reason or len(reason) > MAX_REASON:
             raise Problem(400, "invalid-request", f"a redrive needs a reason of at most {MAX_REASON} characters")
-        operations.begin(its_id, reason, _keys(fields))
+        operations.begin(its_id, reason, _keys(fields), OPERATOR.get())
         return Redirect(f"/dead-letters/operations/{its_id}", status_code=303)
 
     @get("/dead-letters/operations/{its_id:str}", include_in_schema=False)
@@ -98,11 +74,18 @@ def dead_letter_routes(
 
     @post("/dead-letters/operations/{its_id:str}/stop", include_in_schema=False)
     async def stop(request: AnyRequest, its_id: str) -> Redirect:
-        await form.read(request)
+        await _form_of_one_who_may_act(request, form)
         _known(operations, its_id).stopping = True
         return Redirect(f"/dead-letters/operations/{its_id}", status_code=303)
 
     return [letters, preview, redrive, operation, operation_live, stop]
+
+
+async def _form_of_one_who_may_act(request: AnyRequest, form: Form) -> dict[str, list[str]]:
+    """Return the fields of a posted form. Raises Problem as `Form.read` does; 403 for one who may only read."""
+    if not may_act():
+        raise Problem(403, "insufficient-scope", f"your token lacks the scope {OPS_REDRIVE}: you may only read")
+    return await form.read(request)
 
 
 def _keys(fields: dict[str, list[str]]) -> Sequence[DeadLetterKey]:

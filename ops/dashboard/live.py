@@ -4,6 +4,7 @@ An event's id says how far it is, so after a lost connection the browser asks fo
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextvars import ContextVar
 from typing import Any, Final
 
 from litestar import Request
@@ -30,8 +31,15 @@ def event(text: str, its_id: int, name: str = "") -> bytes:
     return ("\n".join(lines) + "\n\n").encode()
 
 
+Until = Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]
+
+UNTIL: Final[ContextVar[Until | None]] = ContextVar("UNTIL", default=None)
+"""Ends the events of the request at hand when who has sent it is signed out; None: nobody has to sign in."""
+
+
 def answer(events: AsyncIterator[bytes]) -> Stream:
-    return Stream(events, media_type="text/event-stream", headers=LIVE)
+    until = UNTIL.get()
+    return Stream(events if until is None else until(events), media_type="text/event-stream", headers=LIVE)
 
 
 def seen_last(request: Request[Any, Any, Any]) -> int:

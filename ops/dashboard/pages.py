@@ -17,6 +17,7 @@ from litestar.response import Response
 
 from infra.printable import printable
 from infra.timestamps import now
+from ops.dashboard.sessions import OPERATOR, may_act
 from ops.dashboard.to_copy import message_command
 from ops.details import shown_time
 from ops.status.concern import duration
@@ -91,7 +92,7 @@ def environment() -> Environment:
         "message_command": message_command,
         "split_by_time": split_by_time,
     }
-    made.globals["static"] = static_url
+    made.globals |= {"static": static_url, "operator": OPERATOR.get, "may_act": may_act}
     return made
 
 

@@ -17,6 +17,7 @@ from infra.http.operators.dead_letters import RedriveOutcomes
 from infra.timestamps import now
 from ops.client import GOOD, ServiceAddress, problem, send_with
 from ops.dashboard.dead_letter_groups import DeadLetterKey
+from ops.dashboard.sessions import Operator
 from ops.dlq.dead_letters import TIMEOUT_S, outcomes, redrive_body, service_of, service_request
 from ops.errors import Unreachable
 
@@ -51,11 +52,11 @@ class Redriver:
         self._http = http
         self._services = services
 
-    async def preview(self, keys: Sequence[DeadLetterKey]) -> list[KeyOutcome]:
+    async def preview(self, keys: Sequence[DeadLetterKey], by: Operator | None = None) -> list[KeyOutcome]:
         """Return what a redrive would do with each key, in the order of `keys`; nothing is changed.
 
         Up to AT_ONCE (8) keys are asked for at the same time. Once a service gave no usable answer, no
-        further key of its consumers is asked for: the state of the others is `unknown`, too.
+        further key of its consumers is asked for: the state of the others is `unknown`, too. `by`: see `ask`.
         """
         gate = asyncio.Semaphore(AT_ONCE)
         away: dict[str, str] = {}
@@ -65,22 +66,27 @@ class Redriver:
                 service = service_of(key.consumer)
                 if service in away:
                     return KeyOutcome(key, "unknown", why=f"not asked: {away[service]}")
-                outcome = await self.ask(key, dry_run=True)
+                outcome = await self.ask(key, dry_run=True, by=by)
                 if outcome.state == "unknown":
                     away[service] = outcome.why
                 return outcome
 
         return list(await asyncio.gather(*map(one, keys)))
 
-    async def ask(self, key: DeadLetterKey, *, dry_run: bool, reason: str = "") -> KeyOutcome:
+    async def ask(
+        self, key: DeadLetterKey, *, dry_run: bool, reason: str = "", by: Operator | None = None
+    ) -> KeyOutcome:
         """Ask the key's service to handle its dead letters again; with `dry_run` only to decide, recording nothing.
 
+        It is asked with the token of `by`; None: as the dashboard itself, where nobody has to sign in.
         Raises nothing if the service is away: the state is then `unknown`.
         """
         body = redrive_body(key.consumer, key.key, dry_run=dry_run, reason=reason)
         request = service_request(self._services, key.consumer, "redrive", body)
         if request is None:
             return KeyOutcome(key, "fails", why=f"this checkout has no service of the consumer {key.consumer}")
+        if by is not None:
+            request = request._replace(headers={"Authorization": f"Bearer {by.token}"})
         try:
             answer = await send_with(self._http, request, TIMEOUT_S)
             if answer.status not in GOOD:
@@ -103,10 +109,14 @@ def _outcome(key: DeadLetterKey, done: RedriveOutcomes) -> KeyOutcome:
 class Operation:
     """One redrive of several keys, one after another. `stopping`: no further key is begun."""
 
-    def __init__(self, its_id: str, reason: str, keys: Sequence[DeadLetterKey], at: datetime) -> None:
+    def __init__(
+        self, its_id: str, reason: str, keys: Sequence[DeadLetterKey], at: datetime, by: Operator | None = None
+    ) -> None:
+        """`by`: who has asked for it; None: nobody has to sign in."""
         self.id = its_id
         self.reason = reason
         self.at = at
+        self.by = by
         self.outcomes = {key: KeyOutcome(key) for key in keys}
         self.stopping = False
         self.changes = 0
@@ -146,10 +156,10 @@ class Operations:
     def get(self, its_id: str) -> Operation | None:
         return self._known.get(its_id)
 
-    def begin(self, its_id: str, reason: str, keys: Sequence[DeadLetterKey]) -> Operation:
+    def begin(self, its_id: str, reason: str, keys: Sequence[DeadLetterKey], by: Operator | None = None) -> Operation:
         """Begin an operation, and return it. If the id is known, nothing begins, and its operation is returned."""
         if its_id not in self._known:
-            operation = self._known[its_id] = Operation(its_id, reason, keys, self._clock())
+            operation = self._known[its_id] = Operation(its_id, reason, keys, self._clock(), by)
             over = [one.id for one in self._known.values() if one.over]
             for dropped in over[: max(0, len(self._known) - MOST_KEPT)]:
                 del self._known[dropped]
@@ -167,13 +177,15 @@ class Operations:
 
     async def _run(self, operation: Operation) -> None:
         about = {"operation": operation.id, "reason": operation.reason}
+        if operation.by is not None:
+            about["by"] = operation.by.caller.subject
         logger.info("redrive asked for", keys=len(operation.outcomes), **about)
         for key in list(operation.outcomes):
             if operation.stopping:
                 operation.put(KeyOutcome(key, "stopped"))
                 continue
             operation.put(KeyOutcome(key, "runs"))
-            outcome = await self._redriver.ask(key, dry_run=False, reason=operation.reason)
+            outcome = await self._redriver.ask(key, dry_run=False, reason=operation.reason, by=operation.by)
             operation.put(outcome)
             told = {"consumer": key.consumer, "key": key.key, "state": outcome.state, "why": outcome.why}
             logger.info("redriven", unlimited=True, **told, **about)

@@ -10,6 +10,7 @@ from litestar.exceptions import HTTPException
 from litestar.response import Stream
 from litestar.types import ControllerRouterHandler
 
+from infra.http.access import ACCESS, PUBLIC
 from infra.http.problems import Problem
 from infra.timestamps import now
 from ops.client import ServiceAddress
@@ -77,7 +78,7 @@ def _overview(seen: Snapshot, tables: FlowTables) -> dict[str, Any]:
     }
 
 
-@get("/static/{version:str}/{name:str}", include_in_schema=False, sync_to_thread=False)
+@get("/static/{version:str}/{name:str}", include_in_schema=False, opt={ACCESS: PUBLIC}, sync_to_thread=False)
 def static(name: str) -> Response[bytes]:
     """Answer with a file that pages load. The version in the path is ignored: by it a browser asks for a changed file.
 
@@ -89,7 +90,7 @@ def static(name: str) -> Response[bytes]:
         raise Problem(404, "not-found", "there is no such file") from None
 
 
-@get("/healthz", include_in_schema=False, sync_to_thread=False)
+@get("/healthz", include_in_schema=False, opt={ACCESS: PUBLIC}, sync_to_thread=False)
 def healthz() -> dict[str, str]:
     return {"status": "alive"}
 

@@ -11,6 +11,7 @@ from tests.browser.visited import Visited, visiting
 
 NEED_ONE = [
     *("test_other_origins.py", "test_docs_page.py", "test_dashboard.py", "test_accessibility.py", "test_every_page.py"),
+    "test_sign_in.py",
 ]
 
 collect_ignore = [] if program() or os.environ.get("TEST_ALL") else NEED_ONE

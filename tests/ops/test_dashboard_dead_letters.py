@@ -21,6 +21,7 @@ from infra.timestamps import instant
 from ops.client import ServiceAddress, http_client
 from ops.dashboard.dead_letter_groups import DeadLetterKey, error_class, grouped, own_frame
 from ops.dashboard.redrive import AT_ONCE, MOST_KEPT, KeyOutcome, Operations, Redriver
+from ops.dashboard.sessions import Operator
 from ops.dlq import dead_letters
 from ops.dlq.command import _ask, command
 from ops.dlq.waiting import as_waiting
@@ -116,7 +117,9 @@ class Previewed(Redriver):
         self.at_once = 0
         self.most = 0
 
-    async def ask(self, key: DeadLetterKey, *, dry_run: bool, reason: str = "") -> KeyOutcome:
+    async def ask(
+        self, key: DeadLetterKey, *, dry_run: bool, reason: str = "", by: Operator | None = None
+    ) -> KeyOutcome:
         assert (dry_run, reason) == (True, "")
         self.asked.append(key)
         self.at_once += 1
@@ -162,7 +165,9 @@ class Asked(Redriver):
         self.asked: list[DeadLetterKey] = []
         self.go = asyncio.Semaphore(0)
 
-    async def ask(self, key: DeadLetterKey, *, dry_run: bool, reason: str = "") -> KeyOutcome:
+    async def ask(
+        self, key: DeadLetterKey, *, dry_run: bool, reason: str = "", by: Operator | None = None
+    ) -> KeyOutcome:
         assert (dry_run, reason) == (False, "mended")
         self.asked.append(key)
         await self.go.acquire()

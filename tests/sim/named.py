@@ -1272,7 +1272,7 @@ NAMED: Final = (
         50,
         "takes a form that it has not made",
         f"{DEAD_LETTERS} -k own_form",
-        "ops/dashboard/dead_letter_routes.py",
+        "ops/dashboard/forms.py",
         "        if not compare_digest(",
         "        if not fields and not compare_digest(",
     ),

@@ -141,6 +141,12 @@ dashboard *ARGUMENTS:
 dlq *ARGUMENTS:
     @exec python -m ops.orders dlq "$@"
 
+# Keys to try a secured system on this machine: for tokens, and a certificate for TLS (docs/security.md)
+[group('operate')]
+[positional-arguments]
+keys *ARGUMENTS:
+    @exec python -m ops.orders keys "$@"
+
 # A token of the development key, to try a system that asks for tokens: just token --sub u1 --scope ops:read (docs/security.md)
 [group('operate')]
 [positional-arguments]

@@ -2,9 +2,10 @@
 
 Of infra, a room imports only itself and what is listed before it; `tests/infra/test_imports.py` checks this.
 
-    (no room)     addresses, aio, archive_settings, broker_url, bucket_url, code_hash, counts, files, line_output,
-                  listening, metrics, printable, redaction, request_span, settings, signals, sqlite_uri, start,
-                  timestamps, tuning, usage: the base of every room
+    (no room)     addresses, aio, archive_settings, auth_settings, broker_url, bucket_url, code_hash, counts, files,
+                  line_output, listening, metrics, printable, redaction, request_span, settings, signals, sqlite_uri,
+                  start, timestamps, tuning, usage: the base of every room
+    auth          callers' tokens: who has sent a request, by the keys of their issuer
     archive       sealed generations of the stream as files
     store         one service's log: records, the interface EventStore, SQLite
     core          commands become records: decider, state cache, unit of work, the one writer; no broker, no HTTP

@@ -16,7 +16,7 @@ class AuthSettings(ArchiveSettings, frozen=True, kw_only=True):
     """The settings of callers' tokens. A subclass calls `check_auth` in its `__post_init__`."""
 
     auth_keys: str = ""
-    """The file or the URL of the JWKS with the issuer's public keys; empty: the header X-User-Id names the caller."""
+    """The file or the URL of the JWKS with the issuer's public keys; empty: callers need no token."""
     auth_issuer: str = ""
     """The `iss` that tokens must have."""
     auth_audience: str = ""
@@ -27,9 +27,16 @@ class AuthSettings(ArchiveSettings, frozen=True, kw_only=True):
     """The longest time from a token's `iat` to its `exp`; without `iat` from now to `exp`."""
     auth_http: Literal["loopback", "anywhere"] = "loopback"
     """Where services may take tokens without TLS."""
+    tls_cert_file: str = ""
+    """The file with the service's certificate and those between it and its authority (PEM). Empty: plain HTTP."""
+    tls_key_file: str = ""
+    """The file with the certificate's private key (PEM)."""
+    tls_ca_file: str = ""
+    """The file with the authorities by which tools know services (PEM). Empty: those of the system."""
 
     def check_auth(self, bind_host: str) -> None:
         """Raise ValueError if services on this address could be asked by anybody, or tokens could not be verified."""
+        self._check_tls()
         if not self.auth_keys:
             if not is_loopback(bind_host):
                 raise ValueError(
@@ -42,14 +49,20 @@ class AuthSettings(ArchiveSettings, frozen=True, kw_only=True):
             raise ValueError(f"AUTH_KEYS is set, and {missing[0].upper()} is not: tokens of every issuer would do")
         if self.keys_are_remote:
             _check_keys_url(self.auth_keys)
-        if not is_loopback(bind_host) and self.auth_http != "anywhere":
+        if not (is_loopback(bind_host) or self.tls_cert_file or self.auth_http == "anywhere"):
             raise ValueError(
                 f"BIND_HOST is {bind_host}, not a loopback address, and tokens would come without TLS: all who see the "
-                "network could use them. Use 127.0.0.1 behind a proxy that ends TLS, or, if the network between proxy "
-                "and service is yours alone, set AUTH_HTTP=anywhere."
+                "network could use them. Set TLS_CERT_FILE and TLS_KEY_FILE; or use 127.0.0.1 behind a proxy that ends "
+                "TLS; or, if the network between proxy and service is yours alone, set AUTH_HTTP=anywhere."
             )
         if any(importlib.util.find_spec(name) is None for name in ("jwt", "cryptography")):
             raise ValueError(f"AUTH_KEYS needs PyJWT and cryptography, which are not installed: {INSTALL}")
+
+    def _check_tls(self) -> None:
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise ValueError("TLS_CERT_FILE and TLS_KEY_FILE are set together, or neither is")
+        if self.tls_cert_file and importlib.util.find_spec("cryptography") is None:
+            raise ValueError(f"TLS_CERT_FILE needs cryptography, which is not installed: {INSTALL}")
 
     @property
     def keys_are_remote(self) -> bool:
@@ -63,5 +76,5 @@ def _check_keys_url(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise ValueError(
-            "AUTH_KEYS begins with http://, so whoever is on the way could put keys of his own there: use https://"
+            "AUTH_KEYS begins with http://, so anybody on the way could put other keys there: use https://"
         )

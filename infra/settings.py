@@ -88,7 +88,7 @@ class Settings(AuthSettings, frozen=True, kw_only=True):
     @property
     def url(self) -> str:
         """The URL of the service's HTTP API, without a path, such as `http://127.0.0.1:8001`."""
-        return http_url(self.bind_host, self.port)
+        return http_url(self.bind_host, self.port, "https" if self.tls_cert_file else "http")
 
     @property
     def brokers(self) -> list[BrokerUrl]:
@@ -96,8 +96,8 @@ class Settings(AuthSettings, frozen=True, kw_only=True):
         return [parse_broker_url(url.strip()) for url in (self.nats_url or f"127.0.0.1:{self.nats_port}").split(",")]
 
 
-def http_url(host: str, port: int) -> str:
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+def http_url(host: str, port: int, scheme: str = "http") -> str:
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class SettingsError(Exception):

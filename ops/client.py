@@ -2,12 +2,12 @@
 
 import asyncio
 import os
-import ssl
 from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 import httpx
 
+from infra.auth.authorities import authorities
 from infra.auth.token_file import TOKEN_FILE, token_file
 from infra.local.readiness import NO_ANSWER
 from infra.local.services import service_names, service_url
@@ -26,12 +26,6 @@ GOOD: Final = frozenset({200, 201, 202})
 REFUSED_CALLER: Final = frozenset({401, 403})
 NEXT_STEP: Final = f"{TOKEN_FILE} names the file with your token (docs/security.md)"
 LONGEST_DETAIL: Final = 500  # characters of the text that `problem` makes of an answer
-
-PLAIN_HTTP: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""A TLS context that is never used: services speak plain HTTP.
-
-Without it, httpx would load the certificates of all authorities for each request.
-"""
 
 
 class ServiceAddress(NamedTuple):
@@ -131,15 +125,16 @@ async def ask_with(
 def http_client() -> httpx.AsyncClient:
     """Return a client for services on this machine: no proxy of the environment, no time limit of its own.
 
-    It sends the token in the file that TOKEN_FILE names. Raises Unusable if there is no token.
+    It sends the token in the file that TOKEN_FILE names. Raises Unusable if there is no token, or no authority of TLS.
     """
     token = token_file(os.environ)
     try:
         if token is not None:
             token.token()
+        known = authorities(os.environ)
     except ValueError as error:
         raise Unusable(str(error)) from error
-    return httpx.AsyncClient(timeout=httpx.Timeout(None), trust_env=False, verify=PLAIN_HTTP, auth=token)
+    return httpx.AsyncClient(timeout=httpx.Timeout(None), trust_env=False, verify=known, auth=token)
 
 
 def problem(answer: ServiceAnswer) -> str:

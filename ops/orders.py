@@ -11,7 +11,7 @@ import rich_click as click
 
 from infra.files import PRIVATE_UMASK
 from infra.process import logging as logs
-from ops import at, export, ledger, place, remove_data, token, trace
+from ops import at, export, keys, ledger, place, remove_data, token, trace
 from ops.archive import command as archive
 from ops.audit import command as audit
 from ops.backup import command as backup
@@ -50,6 +50,7 @@ for command in (
     dlq.command,
     export.command,
     find.command,
+    keys.command,
     ledger.command,
     flow.command,
     place.command,

@@ -43,6 +43,7 @@ SERVICE = Service(
     reactions=REACTIONS,
     routes=routes,
     settings=OrderSettings,
+    caller_header=api.caller_required.header,
     views=[Listing()],
     watchers=[deadlines, end_lines],
 )

@@ -12,7 +12,7 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Struct, json
 
 from contracts import Reason, ids
-from infra.auth.caller import OPS_READ
+from infra.auth.principal import OPS_READ
 from infra.http.access import ACCESS, ANY_CALLER
 from infra.http.answers import problems
 from infra.http.examples import example, example_of

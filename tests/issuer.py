@@ -50,7 +50,7 @@ class Issuer:
         path.write_text(json.dumps(self.jwks))
         return path
 
-    def settings(self, path: Path) -> dict[str, str]:
+    def settings(self, path: Path) -> dict[str, Any]:
         """The environment of a service that takes this issuer's tokens; `path`: where its JWKS is written."""
         return {"AUTH_KEYS": str(self.publish(path)), "AUTH_ISSUER": NAME, "AUTH_AUDIENCE": AUDIENCE}
 

@@ -12,8 +12,8 @@ from typing import Final, Protocol
 import httpx
 import structlog
 
-from infra.auth.caller import KeysUnavailable
 from infra.auth.key_set import MOST_BYTES, KeySet, parse_key_set
+from infra.auth.principal import KeysUnavailable
 
 logger = structlog.get_logger()
 
@@ -27,9 +27,6 @@ TIMEOUT_S: Final = 5.0
 """For the whole answer of a URL."""
 OLDEST_S: Final = 86_400.0
 """Keys of a URL that cannot be read are used no longer than this after they were read."""
-
-Clock = Callable[[], float]
-"""Returns seconds since the epoch."""
 
 
 class Keys(Protocol):
@@ -54,7 +51,7 @@ class Keys(Protocol):
 class FileKeys:
     """Keys of a file. A change counts within LOOK_EVERY_S; a file that cannot be used leaves the keys as they are."""
 
-    def __init__(self, path: Path, clock: Clock = time) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time) -> None:
         """Read the file. Raises OSError; ValueError, in words, if it is no usable JWKS."""
         self._path = path
         self._clock = clock
@@ -103,7 +100,7 @@ class FileKeys:
 class UrlKeys:
     """Keys of a URL. While it cannot be read, the known ones are used until they are OLDEST_S old."""
 
-    def __init__(self, url: str, clock: Clock = time) -> None:
+    def __init__(self, url: str, clock: Callable[[], float] = time) -> None:
         """Nothing is asked yet."""
         self._url = url
         self._clock = clock

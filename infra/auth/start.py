@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from infra.addresses import is_loopback
-from infra.auth.caller import Verifier
+from infra.auth.principal import Verifier
 from infra.settings import Settings, SettingsError
 
 
@@ -27,7 +27,7 @@ def open_verifier(settings: Settings) -> Verifier | None:
         if keys.development and not is_loopback(settings.bind_host):
             raise SettingsError(
                 f"AUTH_KEYS={settings.auth_keys} has a development key, and BIND_HOST is {settings.bind_host}, not a "
-                "loopback address: whoever has the folder could make tokens. Use the keys of an issuer."
+                "loopback address: a user who can read it could make tokens. Use the keys of an issuer."
             )
     rules = TokenRules(
         settings.auth_issuer, settings.auth_audience, settings.auth_leeway_s, settings.auth_max_lifetime_s

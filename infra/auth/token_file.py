@@ -1,5 +1,6 @@
 """The token with which tools ask services: in a file, which is read for each request, so that it may be renewed."""
 
+import contextlib
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ TOKEN_FILE: Final = "OPERATOR_TOKEN_FILE"  # noqa: S105 - a name
 LONGEST: Final = 8_192  # bytes
 
 
-class TokenFile(httpx.Auth):
+class OperatorToken(httpx.Auth):
     """Sends the token that is in a file, with requests that have none of their own."""
 
     def __init__(self, path: Path) -> None:
@@ -29,16 +30,14 @@ class TokenFile(httpx.Auth):
         return token
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Raises httpx.RequestError if the file cannot be used any more."""
+        """Without a token in the file the request is sent without one: the answer then says that one is missing."""
         if "Authorization" not in request.headers:
-            try:
+            with contextlib.suppress(ValueError):
                 request.headers["Authorization"] = f"Bearer {self.token()}"
-            except ValueError as error:
-                raise httpx.RequestError(str(error), request=request) from error
         yield request
 
 
-def token_file(env: Mapping[str, str]) -> TokenFile | None:
+def token_file(env: Mapping[str, str]) -> OperatorToken | None:
     """Return the file that TOKEN_FILE names; None if it is not set."""
     named = env.get(TOKEN_FILE, "").strip()
-    return TokenFile(Path(named)) if named else None
+    return OperatorToken(Path(named)) if named else None

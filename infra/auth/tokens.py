@@ -9,9 +9,9 @@ import jwt
 from jwt import exceptions
 
 from contracts.ids import is_id
-from infra.auth.caller import Caller, Refusal, TokenRefused
 from infra.auth.key_set import VerificationKey
 from infra.auth.keys import Keys
+from infra.auth.principal import Principal, TokenFault, TokenRefused
 
 LONGEST: Final = 4_096  # characters of a token
 MOST_KNOWN: Final = 16_384
@@ -21,7 +21,7 @@ HEADERS: Final = frozenset({"alg", "kid", "typ"})
 TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 REQUIRED: Final = ("exp", "iss", "aud", "sub")
 
-_REFUSALS: Final[Mapping[type[Exception], tuple[Refusal, str]]] = {
+_REFUSALS: Final[Mapping[type[Exception], tuple[TokenFault, str]]] = {
     exceptions.ExpiredSignatureError: ("expired", "the token has expired; get a new one from its issuer"),
     exceptions.ImmatureSignatureError: ("not-yet-valid", "the token is not valid yet"),
     exceptions.InvalidAudienceError: ("wrong-audience", "the token is for another audience"),
@@ -44,26 +44,26 @@ class TokenRules(NamedTuple):
 
 
 class TokenVerifier:
-    """Verifies tokens by these rules; see the interface `infra.auth.caller.Verifier`."""
+    """Verifies tokens by these rules; see the interface `infra.auth.principal.Verifier`."""
 
     def __init__(self, keys: Keys, rules: TokenRules, clock: Callable[[], float] = time) -> None:
         """`clock` returns seconds since the epoch; PyJWT itself compares times with the machine's clock."""
         self._keys = keys
         self._rules = rules
         self._clock = clock
-        self._known: dict[bytes, Caller] = {}
+        self._known: dict[bytes, Principal] = {}
         self._version = keys.version
 
     @property
     def trouble(self) -> str | None:
         return self._keys.trouble
 
-    def known(self, token: str) -> Caller | None:
+    def known(self, token: str) -> Principal | None:
         caller = self._known.get(_digest(token)) if len(token) <= LONGEST else None
         now = self._clock()
         return caller if caller is not None and now < min(caller.expires_at, self._keys.look_at) else None
 
-    async def verify(self, token: str) -> Caller:
+    async def verify(self, token: str) -> Principal:
         if len(token) > LONGEST:
             raise TokenRefused("too-large", f"the token has more than {LONGEST} characters")
         key_set = await self._keys.current()
@@ -104,7 +104,7 @@ class TokenVerifier:
             raise TokenRefused("malformed", "this is no token") from error
         return claims
 
-    def _caller(self, claims: dict[str, Any]) -> Caller:
+    def _caller(self, claims: dict[str, Any]) -> Principal:
         expires_at = _seconds(claims["exp"])
         begins_at = _seconds(claims.get("iat", self._clock()))
         if expires_at - begins_at > self._rules.max_lifetime_s:
@@ -114,7 +114,7 @@ class TokenVerifier:
             raise TokenRefused("claim-invalid", "the token's `sub` is no id")
         if not isinstance(scope, str):
             raise TokenRefused("claim-invalid", "the token's `scope` is no text")
-        return Caller(subject, frozenset(scope.split()), expires_at)
+        return Principal(subject, frozenset(scope.split()), expires_at)
 
 
 def _seconds(claim: Any) -> float:

@@ -1,7 +1,7 @@
 """Who may use a route. Each route declares it, and one function asks it on all ways to a route, the fast one included.
 
 With a verifier of tokens (`AUTH_KEYS`), every route but the public ones needs a valid token. The token's subject then
-replaces whatever the request's header X-User-Id says, so a route that takes this header needs nothing else.
+replaces what the request says in the header by which a service knows its caller else, so its routes need nothing more.
 """
 
 import re
@@ -13,24 +13,26 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.routes import HTTPRoute
 
-from infra.auth.caller import OPS_READ, Caller, KeysUnavailable, TokenRefused, Verifier
+from infra.auth.principal import OPS_READ, KeysUnavailable, Principal, TokenRefused, Verifier
 from infra.http.problems import Problem, unavailable
 
 ACCESS: Final = "access"
 """The key in a route's `opt` for who may use it: PUBLIC, ANY_CALLER, or the scope that its caller's token must have."""
 PUBLIC: Final = "public"
 ANY_CALLER: Final = "any caller"
-"""Whoever has a valid token; what is somebody else's, the route itself does not show (`may_see`)."""
-USER_HEADER: Final = "x-user-id"
+"""Every caller with a valid token; what is somebody else's, the route itself does not show (`may_see`)."""
 SCHEMA: Final = "/schema"
 """The API's document and page, which are public; their routes are the framework's."""
 
 AUTHENTICATED: Final = "authenticated"
-"""The key in an app's `state` for whether its callers need tokens."""
+"""The key in an app's `state` for its Authentication; None: its callers need no tokens."""
 CALLER: Final = "caller"
-"""The key in a scope's `state` for the Caller of the request."""
+"""The key in a scope's `state` for the Principal of the request."""
 
 _bearer: Final = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)").fullmatch
+
+
+AnyConnection = ASGIConnection[Any, Any, Any, Any]
 
 
 class AccessMissing(Exception):
@@ -58,8 +60,11 @@ def bearer_token(header: str) -> str | None:
 class Authentication:
     """Decides who has sent a request, before any route sees it."""
 
-    def __init__(self, verifier: Verifier) -> None:
+    def __init__(self, verifier: Verifier, caller_header: str = "") -> None:
+        """`caller_header`: the header that names the caller where nobody needs a token; empty: there is none."""
         self._verifier = verifier
+        self.caller_header: Final = caller_header.lower()
+        self._header = self.caller_header.encode()
         self._public: frozenset[str] = frozenset()
 
     def learn_routes(self, app: Litestar) -> None:
@@ -70,21 +75,22 @@ class Authentication:
         self._public = frozenset(path for path, access in paths.items() if access == {PUBLIC})
 
     async def admit(self, scope: Any) -> Problem | None:
-        """Put the Caller into the scope's state, and the subject into its header; return the problem to answer with.
+        """Put the Principal into the scope's state, and the subject into its header; return the problem to answer with.
 
         None: the request may go on. To a public route it may without a token, and with one that is refused.
         """
-        headers = [(name, value) for name, value in scope["headers"] if name != USER_HEADER.encode()]
+        headers = [(name, value) for name, value in scope["headers"] if name != self._header]
         scope["headers"] = headers
         found = await self._caller(headers)
-        if isinstance(found, Caller):
+        if isinstance(found, Principal):
             scope.setdefault("state", {})[CALLER] = found
-            headers.append((USER_HEADER.encode(), found.subject.encode()))
+            if self._header:
+                headers.append((self._header, found.subject.encode()))
             return None
         path: str = scope["path"]
         return None if path in self._public or path == SCHEMA or path.startswith(f"{SCHEMA}/") else found
 
-    async def _caller(self, headers: list[tuple[bytes, bytes]]) -> Caller | Problem:
+    async def _caller(self, headers: list[tuple[bytes, bytes]]) -> Principal | Problem:
         sent = next((value for name, value in headers if name == b"authorization"), None)
         if sent is None:
             return unauthorized()
@@ -99,26 +105,26 @@ class Authentication:
             return unavailable("tokens cannot be verified now; /readyz tells operators why")
 
 
-def check_scope(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+def check_scope(connection: AnyConnection, handler: BaseRouteHandler) -> None:
     """Raise a Problem, 403, if the route needs a scope that the caller's token lacks. A guard of the whole app."""
     needed = handler.opt.get(ACCESS, "" if connection.scope["path"].startswith(SCHEMA) else "an undeclared scope")
-    caller: Caller | None = connection.scope["state"].get(CALLER)
+    caller: Principal | None = connection.scope["state"].get(CALLER)
     if needed not in ("", PUBLIC, ANY_CALLER) and (caller is None or needed not in caller.scopes):
         raise forbidden(needed)
 
 
-def may_read(connection: ASGIConnection[Any, Any, Any, Any], scope: str) -> bool:
+def may_read(connection: AnyConnection, scope: str) -> bool:
     """Return whether the caller's token has this scope. Without a verifier of tokens everybody may read."""
-    caller: Caller | None = connection.scope["state"].get(CALLER)
+    caller: Principal | None = connection.scope["state"].get(CALLER)
     return not connection.app.state.get(AUTHENTICATED) or (caller is not None and scope in caller.scopes)
 
 
-def may_see(connection: ASGIConnection[Any, Any, Any, Any], owner: str) -> bool:
+def may_see(connection: AnyConnection, owner: str) -> bool:
     """Return whether the caller may see what is this customer's: it is the caller's, or the caller may read all.
 
     Without a verifier of tokens everybody may.
     """
-    caller: Caller | None = connection.scope["state"].get(CALLER)
+    caller: Principal | None = connection.scope["state"].get(CALLER)
     return may_read(connection, OPS_READ) or (caller is not None and caller.subject == owner)
 
 

@@ -13,7 +13,7 @@ from litestar.types import ControllerRouterHandler
 from litestar.types.internal_types import RouteHandlerMapItem
 from msgspec import Struct
 
-from infra.auth.caller import OPS_READ
+from infra.auth.principal import OPS_READ
 from infra.http.access import ACCESS, AUTHENTICATED, PUBLIC, Authentication, check_scope, may_read
 from infra.http.answers import problems
 from infra.http.docs_page import SECURITY, DocsPage, Document
@@ -147,28 +147,9 @@ def _documentation(title: str, description: str | None) -> OpenAPIConfig:
     )
 
 
-def build_app(
-    title: str,
-    routes: Sequence[ControllerRouterHandler],
-    readiness: Callable[[], Awaitable[list[str]]],
-    warnings: Callable[[], list[str]] = list,
-    allowed_hosts: Sequence[str] = (),
-    *,
-    description: str | None = None,
-    durations: RequestDurations | None = None,
-    authentication: Authentication | None = None,
-) -> Litestar:
-    """Build a service's ASGI app: `routes`, `/healthz`, `/readyz`, and the OpenAPI document and page below `/schema`.
-
-    `readiness` returns the reasons why the service is not ready; an empty list means that it is ready. `warnings`
-    returns what `/readyz` shows as warnings. `/readyz` calls `readiness`, then `warnings` if the service is ready.
-    `allowed_hosts` are names of the service besides loopback's (`OriginCheck`). `description`: what the service does,
-    for the OpenAPI document. `durations` measures the requests; None: the measurements are not exported.
-    `authentication` finds out who asks; None: nobody is asked for a token.
-
-    Raises FastPathRefused if a route's fast path would skip a part of the route.
-    """
-
+def _probes(
+    readiness: Callable[[], Awaitable[list[str]]], warnings: Callable[[], list[str]]
+) -> list[ControllerRouterHandler]:
     @get(
         "/healthz",
         tags=["health"],
@@ -193,8 +174,33 @@ def build_app(
             raise _not_ready(why if told else ["why, it tells a caller whose token has the scope ops:read"])
         return Readiness(ready=True, pid=os.getpid(), warnings=warnings()) if told else Readiness(ready=True, pid=0)
 
+    return [healthz, readyz]
+
+
+def build_app(
+    title: str,
+    routes: Sequence[ControllerRouterHandler],
+    readiness: Callable[[], Awaitable[list[str]]],
+    warnings: Callable[[], list[str]] = list,
+    allowed_hosts: Sequence[str] = (),
+    *,
+    description: str | None = None,
+    durations: RequestDurations | None = None,
+    authentication: Authentication | None = None,
+) -> Litestar:
+    """Build a service's ASGI app: `routes`, `/healthz`, `/readyz`, and the OpenAPI document and page below `/schema`.
+
+    `readiness` returns the reasons why the service is not ready; an empty list means that it is ready. `warnings`
+    returns what `/readyz` shows as warnings. `/readyz` calls `readiness`, then `warnings` if the service is ready.
+    `allowed_hosts` are names of the service besides loopback's (`OriginCheck`). `description`: what the service does,
+    for the OpenAPI document. `durations` measures the requests; None: the measurements are not exported.
+    `authentication` finds out who asks; None: nobody is asked for a token.
+
+    Raises FastPathRefused if a route's fast path would skip a part of the route.
+    """
+
     return App(
-        [healthz, readyz, *routes],
+        [*_probes(readiness, warnings), *routes],
         origin_check=OriginCheck(allowed_hosts),
         durations=durations,
         authentication=authentication,
@@ -204,5 +210,5 @@ def build_app(
         request_class=StrictRequest,
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
-        state=State({AUTHENTICATED: authentication is not None}),
+        state=State({AUTHENTICATED: authentication}),
     )

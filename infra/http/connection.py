@@ -64,15 +64,13 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._refused = False
         self._dropped = 0  # bytes read after a refusal
 
-    # What the transport calls -----------------------------------------------------------------------------------------
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         transport.set_write_buffer_limits(high=UNSENT_BYTES)
         self._transport = transport
         self._scope_of_all |= {
             "server": get_local_addr(transport),
             "client": get_remote_addr(transport),
-            "scheme": "http",
+            "scheme": "http" if transport.can_write_eof() else "https",  # with TLS no side is closed alone
             "root_path": "",
         }
         self._state.connections.add(self)  # type: ignore[arg-type]
@@ -110,7 +108,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             return False
         if self._exchange is None and self.writable.is_set():
             self._advance()
-        return True
+        return self._transport.can_write_eof()
 
     def pause_writing(self) -> None:
         self.writable.clear()
@@ -213,7 +211,8 @@ class HttpConnection(asyncio.BufferedProtocol):
         if self._ended:
             self._transport.close()
         else:
-            self._transport.write_eof()
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
             if self._paused:
                 self._paused = False
                 self._transport.resume_reading()

@@ -19,7 +19,7 @@ from litestar.routes import HTTPRoute
 from msgspec import Struct
 
 from contracts.ids import ecma
-from infra.http.access import ACCESS, ANY_CALLER, AUTHENTICATED, PUBLIC, USER_HEADER, forbidden, unauthorized
+from infra.http.access import ACCESS, ANY_CALLER, AUTHENTICATED, PUBLIC, forbidden, unauthorized
 from infra.http.answers import HEADERS, REQUIRED, DocumentedAnswer, problems
 from infra.http.examples import examples_by_name
 from infra.http.idempotency_key import REPLAYED
@@ -41,8 +41,8 @@ def document(app: Litestar) -> dict[str, Any]:
     for path, method, handler in _handlers(app):
         operation = made["paths"][path][method]
         _add_answers(operation, handler)
-        if app.state.get(AUTHENTICATED):
-            _add_security(operation, handler)
+        if (authentication := app.state.get(AUTHENTICATED)) is not None:
+            _add_security(operation, handler, authentication.caller_header)
         for parameter in operation.get("parameters", ()):
             parameter["required"] = parameter["required"] or parameter["name"] in handler.opt.get(REQUIRED, ())
         bodies |= set(_bodies(handler))
@@ -100,12 +100,12 @@ def _documented(answers: Mapping[int, ResponseSpec]) -> dict[str, Any]:
     return documented
 
 
-def _add_security(operation: dict[str, Any], handler: HTTPRouteHandler) -> None:
-    """Say which token the operation needs, and what is answered without it; the token names the user."""
+def _add_security(operation: dict[str, Any], handler: HTTPRouteHandler, caller_header: str) -> None:
+    """Say which token the operation needs, and what is answered without it; the token names the caller, no header."""
     access = handler.opt.get(ACCESS, PUBLIC)
     operation["security"] = [{}] if access == PUBLIC else [{TOKEN: [] if access == ANY_CALLER else [access]}]
     operation["parameters"] = [
-        one for one in operation.get("parameters", []) if one["name"].lower() != USER_HEADER or one["in"] != "header"
+        one for one in operation.get("parameters", []) if one["name"].lower() != caller_header or one["in"] != "header"
     ]
     if access == PUBLIC:
         return

@@ -10,6 +10,7 @@ from typing import Final
 
 import httpx
 
+from infra.auth.authorities import authorities
 from infra.auth.token_file import token_file
 from infra.local.processes import Process, start_attempts
 from infra.local.services import own_service_url
@@ -122,4 +123,5 @@ def _client() -> httpx.Client:
     service on this machine. It sends the token in the file that TOKEN_FILE names.
     """
     limits = httpx.Limits(max_keepalive_connections=0)
-    return httpx.Client(timeout=TIMEOUT_S, trust_env=False, limits=limits, auth=token_file(os.environ))
+    known = authorities(os.environ)
+    return httpx.Client(timeout=TIMEOUT_S, trust_env=False, limits=limits, verify=known, auth=token_file(os.environ))

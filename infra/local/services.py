@@ -63,7 +63,7 @@ def own_service_url(name: str, env: Mapping[str, str]) -> str:
 
     Raises KeyError if one of the two is missing.
     """
-    return http_url(env["BIND_HOST"], int(env[f"{name}_port".upper()]))
+    return http_url(env["BIND_HOST"], int(env[f"{name}_port".upper()]), "https" if env.get("TLS_CERT_FILE") else "http")
 
 
 def free_environment(data_dir: Path, root: Path = ROOT) -> dict[str, str]:

@@ -17,8 +17,8 @@ from infra.process.readiness import warnings, why_not_ready
 from infra.process.runtime import Runtime
 
 
-def build(name: str, routes: Sequence[ControllerRouterHandler], runtime: Runtime) -> Litestar:
-    """Build the app of the service `name`: its own `routes`, and those for operators.
+def build(name: str, routes: Sequence[ControllerRouterHandler], runtime: Runtime, caller_header: str = "") -> Litestar:
+    """Build the app of the service `name`: its own `routes`, and those for operators. `caller_header`: see Service.
 
     Raises FastPathRefused; AccessMissing; SettingsError if the keys of tokens cannot be used.
     """
@@ -38,7 +38,7 @@ def build(name: str, routes: Sequence[ControllerRouterHandler], runtime: Runtime
         runtime.settings.hosts,
         description=_description(name),
         durations=runtime.requests,
-        authentication=None if verifier is None else Authentication(verifier),
+        authentication=None if verifier is None else Authentication(verifier, caller_header),
     )
     check_declared(app)
     return app

@@ -28,6 +28,7 @@ from infra.files import PRIVATE_UMASK
 from infra.http.operators.dead_letters import Consumer
 from infra.http.operators.read_models import AnyView
 from infra.http.server import Server
+from infra.http.tls import tls_context
 from infra.metrics import Metrics
 from infra.printable import printable
 from infra.process import accepting, archive_watch, newer_facts
@@ -71,8 +72,8 @@ class Service:
     reactions: Reactions
     routes: Callable[[Runtime], Sequence[ControllerRouterHandler]]
     settings: type[Settings] = Settings
-    views: Sequence[Projection] = ()
-    """Projections of the service's own log, each into a read model."""
+    caller_header: str = ""  # names the caller to its routes, unless callers need tokens
+    views: Sequence[Projection] = ()  # of the service's own log, each into a read model
     stream_views: Callable[[Any], Sequence[Projection]] = lambda _: ()
     """Makes, from the service's settings, the projections of other services' facts, each into a read model."""
     watchers: Sequence[Callable[[Runtime], None]] = ()
@@ -189,7 +190,8 @@ async def _run_until_signal(
 ) -> None:
     for watcher in (archive_watch.watch, *service.watchers):
         watcher(runtime)
-    server = Server(build(service.name, service.routes(runtime), runtime))
+    app = build(service.name, service.routes(runtime), runtime, service.caller_header)
+    server = Server(app, tls=tls_context(runtime.settings))
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         loop.add_signal_handler(number, runtime.closing.set)

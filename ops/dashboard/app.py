@@ -26,7 +26,7 @@ from ops.dashboard.redrive import Operations, Redriver
 from ops.dashboard.routes import EXCEPTION_HANDLERS, FIRST_S, healthz, overview_routes, static
 from ops.dashboard.searches import LogSearch
 from ops.dashboard.sessions import Sessions
-from ops.dashboard.sign_in import Door, SignInNeeded, on_sign_in_needed
+from ops.dashboard.sign_in import SignIn, SignInNeeded, on_sign_in_needed
 from ops.dashboard.stream import ALL_LETTERS, StreamReader
 from ops.flow.command import parts
 from ops.fold import aggregates
@@ -63,11 +63,11 @@ class Dashboard:
         )
         board = OrderBoard(self.poller, self._stream, tables, reader, trace_template=settings.dashboard_trace_url)
         verifier, form = open_verifier(settings), Form()
-        over_tls = not is_loopback(settings.bind_host)  # where a proxy ends it
-        door = None if verifier is None else Door(Sessions(verifier), form, settings.port, over_tls=over_tls)
+        over_tls = bool(settings.tls_cert_file) or not is_loopback(settings.bind_host)  # where a proxy ends it
+        sign_in = None if verifier is None else SignIn(Sessions(verifier), form, settings.port, over_tls=over_tls)
         self.app: Litestar = App(
             [
-                *(() if door is None else door.routes()),
+                *(() if sign_in is None else sign_in.routes()),
                 static,
                 healthz,
                 *overview_routes(self.poller, tables, addresses["order"]),
@@ -76,8 +76,8 @@ class Dashboard:
                 *dead_letter_routes(self._stream, redriver, self._operations, self.poller, form),
             ],
             # Where nobody signs in, names of ALLOWED_HOSTS are for the services alone.
-            origin_check=OriginCheck(() if door is None else settings.hosts, forms=True),
-            guards=[] if door is None else [door.guard],
+            origin_check=OriginCheck(() if sign_in is None else settings.hosts, forms=True),
+            guards=[] if sign_in is None else [sign_in.guard],
             exception_handlers={**EXCEPTION_HANDLERS, SignInNeeded: on_sign_in_needed},
             request_max_body_size=MAX_FORM_BYTES,
             openapi_config=None,

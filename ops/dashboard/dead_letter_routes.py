@@ -10,8 +10,9 @@ from litestar.response import Redirect, Stream
 from litestar.types import ControllerRouterHandler
 
 from infra.aio import wait
-from infra.auth.caller import OPS_REDRIVE
+from infra.auth.principal import OPS_REDRIVE
 from infra.http.operators.dead_letters import MAX_REASON
+from infra.http.parameters import AnyRequest
 from infra.http.problems import Problem
 from ops.dashboard import live
 from ops.dashboard.dead_letter_groups import DeadLetterKey, grouped
@@ -19,7 +20,6 @@ from ops.dashboard.forms import Form
 from ops.dashboard.pages import page, render
 from ops.dashboard.poller import Poller
 from ops.dashboard.redrive import Operation, Operations, Redriver
-from ops.dashboard.routes import AnyRequest
 from ops.dashboard.sessions import OPERATOR, may_act
 from ops.dashboard.stream import ALL_LETTERS, MOST_LETTERS, StreamReader
 from ops.dlq.waiting import as_waiting

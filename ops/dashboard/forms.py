@@ -5,8 +5,8 @@ from hmac import compare_digest
 from typing import Final
 from urllib.parse import parse_qs
 
+from infra.http.parameters import AnyRequest
 from infra.http.problems import Problem
-from ops.dashboard.routes import AnyRequest
 
 MOST_FIELDS: Final = 1_010
 MAX_FORM_BYTES: Final = 256 << 10

@@ -8,6 +8,7 @@ from litestar.response import Redirect, Stream
 from litestar.types import ControllerRouterHandler
 
 from infra.aio import wait
+from infra.http.parameters import AnyRequest
 from infra.http.problems import Problem
 from ops.client import ServiceAddress
 from ops.dashboard import live
@@ -15,7 +16,7 @@ from ops.dashboard.finding import Finder, FoundThings
 from ops.dashboard.lists import Filters, choices, filters, listed, newer, why_none
 from ops.dashboard.pages import page
 from ops.dashboard.poller import Poller
-from ops.dashboard.routes import FIRST_S, AnyRequest
+from ops.dashboard.routes import FIRST_S
 from ops.dashboard.searches import LogSearch
 from ops.errors import Unreachable
 

@@ -13,6 +13,7 @@ from litestar.types import ControllerRouterHandler
 from contracts.ids import MEANING, is_id
 from infra.aio import wait
 from infra.consuming.dead_letter import PREFIX, DeadLetter
+from infra.http.parameters import AnyRequest
 from infra.http.problems import Problem
 from infra.timestamps import now
 from ops.dashboard import live
@@ -20,7 +21,7 @@ from ops.dashboard.facts import OrderReader
 from ops.dashboard.order import FlowTables, ShownOrder, order_page
 from ops.dashboard.pages import page, render
 from ops.dashboard.poller import Poller
-from ops.dashboard.routes import FIRST_S, AnyRequest
+from ops.dashboard.routes import FIRST_S
 from ops.dashboard.stream import StreamReader
 from ops.dashboard.to_copy import trace_address
 from ops.errors import Unreachable

@@ -16,6 +16,7 @@ import uvloop
 from infra import signals
 from infra.aio import first_of
 from infra.http.server import Server
+from infra.http.tls import tls_context
 from infra.local.dashboard import NAME, DashboardSettings, dashboard_settings
 from infra.process import logging as logs
 from infra.process.startup import CannotStart, listen
@@ -49,7 +50,7 @@ def run(env: Mapping[str, str]) -> None:
 
 async def _serve(env: Mapping[str, str], settings: DashboardSettings, listener: socket.socket) -> None:
     dashboard = Dashboard(env, settings)
-    poller, server = dashboard.poller, Server(dashboard.app)
+    poller, server = dashboard.poller, Server(dashboard.app, tls=tls_context(settings))
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         loop.add_signal_handler(number, poller.close)

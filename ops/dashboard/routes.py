@@ -5,12 +5,13 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from litestar import Request, Response, get
+from litestar import Response, get
 from litestar.exceptions import HTTPException
 from litestar.response import Stream
 from litestar.types import ControllerRouterHandler
 
 from infra.http.access import ACCESS, PUBLIC
+from infra.http.parameters import AnyRequest
 from infra.http.problems import Problem
 from infra.timestamps import now
 from ops.client import ServiceAddress
@@ -27,8 +28,6 @@ logger = structlog.get_logger()
 
 FIRST_S: Final = 2.5
 """How long the first screen, and what is not found, wait for fresh numbers, and other pages for the first ones."""
-
-AnyRequest = Request[Any, Any, Any]
 
 
 def overview_routes(poller: Poller, tables: FlowTables, order: ServiceAddress) -> list[ControllerRouterHandler]:

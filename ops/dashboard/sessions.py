@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from time import time
 from typing import Final, NamedTuple
 
-from infra.auth.caller import OPS_REDRIVE, Caller, TokenRefused, Verifier
+from infra.auth.principal import OPS_REDRIVE, Principal, TokenRefused, Verifier
 
 MOST: Final = 1_000
 """So many are signed in at most; then the one who signed in first is signed out."""
@@ -18,7 +18,7 @@ class Operator(NamedTuple):
     `form_token`: what this dashboard's forms have, for the one that is on every page.
     """
 
-    caller: Caller
+    caller: Principal
     token: str
     session: str = ""
     form_token: str = ""

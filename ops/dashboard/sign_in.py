@@ -10,26 +10,23 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from litestar import Response, get, post
-from litestar.connection import ASGIConnection
 from litestar.datastructures import Cookie
 from litestar.handlers import BaseRouteHandler
 from litestar.response import Redirect
 from litestar.types import ControllerRouterHandler
 
-from infra.auth.caller import OPS_READ, KeysUnavailable, TokenRefused
-from infra.http.access import ACCESS, PUBLIC, bearer_token
+from infra.auth.principal import OPS_READ, KeysUnavailable, TokenRefused
+from infra.http.access import ACCESS, PUBLIC, AnyConnection, bearer_token
+from infra.http.parameters import AnyRequest
 from infra.http.problems import Problem
 from ops.dashboard import live
 from ops.dashboard.forms import Form
 from ops.dashboard.pages import page
-from ops.dashboard.routes import AnyRequest
 from ops.dashboard.sessions import OPERATOR, Operator, Sessions
 
 PATH: Final = "/sign-in"
 LONGEST_PATH: Final = 2_000  # characters of where to go after signing in
 _OWN_PATH: Final = re.compile(r"/(?![/\\])[\x21-\x7e]*")
-
-Connection = ASGIConnection[Any, Any, Any, Any]
 
 
 class SignInNeeded(Exception):
@@ -40,7 +37,7 @@ class SignInNeeded(Exception):
         self.path = path
 
 
-class Door:
+class SignIn:
     """Lets operators in. `port` is in the cookie's name, as cookies are of a host, whatever the port is."""
 
     def __init__(self, sessions: Sessions, form: Form, port: int, *, over_tls: bool) -> None:
@@ -50,7 +47,7 @@ class Door:
         self._over_tls = over_tls
         self._cookie = f"__Host-session-{port}" if over_tls else f"session-{port}"
 
-    async def guard(self, connection: Connection, handler: BaseRouteHandler) -> None:
+    async def guard(self, connection: AnyConnection, handler: BaseRouteHandler) -> None:
         """Raise SignInNeeded unless an operator who may read has sent the request, or the page is for all.
 
         Raises Problem: 401 for a token that is refused, 403 for one without the scope, 503 if none can be verified.
@@ -68,7 +65,7 @@ class Door:
         OPERATOR.set(operator := operator._replace(form_token=self._form.token))
         live.UNTIL.set(partial(self.until_over, operator=operator))
 
-    async def _operator(self, connection: Connection) -> Operator | None:
+    async def _operator(self, connection: AnyConnection) -> Operator | None:
         sent = connection.headers.get("authorization")
         if sent is not None:
             return await self._verified(bearer_token(sent) or "")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infra.auth.caller import OPS_READ
+from infra.auth.principal import OPS_READ
 from tests.browser.chromium import Chromium, chromium
 from tests.browser.test_accessibility import violations
 from tests.browser.test_dashboard import WATCH, press, resize, seen, until

@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from infra.auth.authorities import authorities
 from infra.local.readiness import why_not_ready
 from infra.local.services import service_names
-from ops.client import PLAIN_HTTP
 from tests.e2e.processes import Started, run, running_in, started
 from tests.e2e.test_up import READY, closed_shop, pids
 from tests.metrics.test_prometheus import watching
@@ -59,7 +59,7 @@ class Load:
         """For each connection of the watcher, how many events came by it."""
 
     async def customer(self, user: str) -> None:
-        async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False, verify=PLAIN_HTTP) as http:
+        async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False, verify=authorities({})) as http:
             number = 0
             while not self.closing.is_set():
                 number += 1
@@ -80,10 +80,10 @@ class Load:
 
     async def visitor(self, service: str, path: str) -> None:
         """Asks again and again: on a kept connection, and on a new one each time."""
-        async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False, verify=PLAIN_HTTP) as kept:
+        async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False, verify=authorities({})) as kept:
             while not self.closing.is_set():
                 assert (await kept.get(self._shop.url(service, path))).status_code == 200
-                async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False, verify=PLAIN_HTTP) as new:
+                async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False, verify=authorities({})) as new:
                     assert (await new.get(self._shop.url(service, path))).status_code == 200
 
     async def watcher(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 ROOMS = (
+    "auth",
     "archive",
     "store",
     "core",

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from infra.auth.caller import OPS_READ, OPS_REDRIVE, Caller, TokenRefused
+from infra.auth.principal import OPS_READ, OPS_REDRIVE, Principal, TokenRefused
 from ops.dashboard import sessions
 from ops.dashboard.sessions import Operator, Sessions
 from ops.dashboard.sign_in import own_path
@@ -95,6 +95,7 @@ async def test_what_is_needed_to_sign_in_is_for_all(board: Board) -> None:
         (ISSUER.token(), 403, "lacks the scope ops:read"),
         (ISSUER.token(OPS_REDRIVE), 403, "lacks the scope ops:read"),
     ],
+    ids=["garbage", "expired", "no scope", "may not read"],
 )
 async def test_a_token_that_may_not_read_signs_nobody_in(board: Board, token: str, status: int, why: str) -> None:
     async with httpx.AsyncClient(base_url=board.url, trust_env=False, timeout=PATIENCE_S) as http:
@@ -227,13 +228,13 @@ class Words:
     trouble = None
     gone = False
 
-    def known(self, token: str) -> Caller | None:
+    def known(self, token: str) -> Principal | None:
         return None
 
-    async def verify(self, token: str) -> Caller:
+    async def verify(self, token: str) -> Principal:
         if self.gone:
             raise TokenRefused("unknown-key", "its key is gone")
-        return Caller("ann", frozenset({OPS_READ}), float(token))
+        return Principal("ann", frozenset({OPS_READ}), float(token))
 
 
 async def test_a_session_ends_when_the_tokens_key_is_taken_away_and_there_are_not_too_many(

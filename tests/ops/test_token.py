@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -25,7 +26,7 @@ async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sho
     """A shop that takes tokens of its development key, as `just token` says."""
     folder = tmp_path_factory.mktemp("secured")
     _, _, said = token(folder, "--sub", "u1")
-    named = dict(pair.split("=", 1) for pair in said.strip().partition("export ")[2].split())
+    named: dict[str, Any] = dict(pair.split("=", 1) for pair in said.strip().partition("export ")[2].split())
     assert named.keys() == {"AUTH_KEYS", "AUTH_ISSUER", "AUTH_AUDIENCE"}
     async with open_shop(folder, **named) as shop:
         yield shop

@@ -11,7 +11,7 @@ from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from contracts.wire import NAMES
-from infra.auth.caller import OPS_READ, OPS_REDRIVE
+from infra.auth.principal import OPS_READ, OPS_REDRIVE
 from infra.broker.troubles import denied
 from infra.consuming.dead_letter import DeadLetter
 from infra.consuming.dead_letter_message import error_text

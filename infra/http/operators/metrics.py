@@ -17,7 +17,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from infra.auth.caller import OPS_READ
+from infra.auth.principal import OPS_READ
 from infra.http.access import ACCESS
 from infra.metrics import Metrics
 

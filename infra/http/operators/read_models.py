@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from litestar import Router, get, post
 from msgspec import Struct
 
-from infra.auth.caller import OPS_READ, OPS_REDRIVE
+from infra.auth.principal import OPS_READ, OPS_REDRIVE
 from infra.http.access import ACCESS
 from infra.http.answers import problems
 from infra.http.examples import example, example_of

@@ -21,7 +21,7 @@ async def test_its_tokens_are_taken_and_it_is_made_once(tmp_path: Path) -> None:
 
     caller = await verifier.verify(mint(again, {"iss": "me", "aud": "shop", "sub": "u1", "scope": "ops:read"}, 60))
 
-    assert (caller.subject, caller.scopes, keys.development) == ("u1", {"ops:read"}, True)
+    assert (caller.subject, caller.scopes, keys.development) == ("u1", frozenset({"ops:read"}), True)
 
 
 def test_its_private_half_is_for_its_owner_and_in_no_other_file(tmp_path: Path) -> None:

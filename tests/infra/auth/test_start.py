@@ -34,6 +34,8 @@ async def test_a_file_is_read_at_the_start(tmp_path: Path) -> None:
 def test_a_url_is_not_asked_at_the_start() -> None:
     assert open_verifier(settings(**RIGHT)) is not None
     assert open_verifier(settings(**RIGHT, **BEYOND)) is not None
+    tls = {"TLS_CERT_FILE": "a.pem", "TLS_KEY_FILE": "a.key"}
+    assert open_verifier(settings(**RIGHT, **tls, BIND_HOST="0.0.0.0")) is not None
     assert open_verifier(settings(**{**RIGHT, "AUTH_KEYS": "http://127.0.0.1:1/jwks.json"})) is not None
 
 
@@ -51,6 +53,7 @@ def test_a_url_is_not_asked_at_the_start() -> None:
         ({"AUTH_LEEWAY_S": "61"}, "AUTH_LEEWAY_S"),
         ({"AUTH_MAX_LIFETIME_S": "1e9"}, "AUTH_MAX_LIFETIME_S"),
         ({"AUTH_HTTP": "yes"}, "AUTH_HTTP"),
+        ({"TLS_CERT_FILE": "a.pem"}, "are set together"),
     ],
     ids=str,
 )

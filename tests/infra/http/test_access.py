@@ -9,7 +9,7 @@ from litestar import get, post
 from litestar.params import HeaderParameter, JSONBody
 from litestar.response import Response
 
-from infra.auth.caller import Caller, KeysUnavailable, TokenRefused
+from infra.auth.principal import KeysUnavailable, Principal, TokenRefused
 from infra.http.access import (
     ACCESS,
     ANY_CALLER,
@@ -34,10 +34,10 @@ class Words:
     def __init__(self) -> None:
         self.verified: list[str] = []
 
-    def known(self, token: str) -> Caller | None:
+    def known(self, token: str) -> Principal | None:
         return self._caller(token) if token in self.verified else None
 
-    async def verify(self, token: str) -> Caller:
+    async def verify(self, token: str) -> Principal:
         if token == "bad":
             raise TokenRefused("expired", "the token has expired")
         if token == "down":
@@ -45,9 +45,9 @@ class Words:
         self.verified.append(token)
         return self._caller(token)
 
-    def _caller(self, token: str) -> Caller:
+    def _caller(self, token: str) -> Principal:
         subject, *scopes = token.replace("~", ":").split("+")
-        return Caller(subject, frozenset(scopes), 0.0)
+        return Principal(subject, frozenset(scopes), 0.0)
 
 
 @post("/things", status_code=200, opt={ACCESS: ANY_CALLER, FAST_PATH: True})
@@ -79,7 +79,7 @@ async def ready() -> list[str]:
 
 
 def built(verifier: Words | None, readiness: Any = ready) -> Any:
-    authentication = None if verifier is None else Authentication(verifier)
+    authentication = None if verifier is None else Authentication(verifier, "X-User-Id")
     return build_app(
         "test", [fast, slow, write, show], readiness, lambda: ["look at this"], authentication=authentication
     )

@@ -6,7 +6,7 @@ OPS_READ: Final = "ops:read"
 OPS_REDRIVE: Final = "ops:redrive"
 """Scopes of operators: read what the service knows of itself; handle, drop and rebuild."""
 
-Refusal = Literal[
+TokenFault = Literal[
     "malformed",
     "too-large",
     "header-not-allowed",
@@ -24,7 +24,7 @@ Refusal = Literal[
 """Why a token is refused, for metrics and logs of the issuer's side; a client gets the description alone."""
 
 
-class Caller(NamedTuple):
+class Principal(NamedTuple):
     """Who has sent a request. `subject` is an id as `contracts.ids` has them."""
 
     subject: str
@@ -36,9 +36,9 @@ class Caller(NamedTuple):
 class TokenRefused(Exception):
     """The token cannot be used. The message, for the client, has nothing of the token."""
 
-    def __init__(self, reason: Refusal, description: str) -> None:
+    def __init__(self, reason: TokenFault, description: str) -> None:
         super().__init__(description)
-        self.reason: Refusal = reason
+        self.reason: TokenFault = reason
 
 
 class KeysUnavailable(Exception):
@@ -52,8 +52,8 @@ class Verifier(Protocol):
     def trouble(self) -> str | None:
         """What an operator has to look at, in words; None: the keys were read when they were due last."""
 
-    def known(self, token: str) -> Caller | None:
+    def known(self, token: str) -> Principal | None:
         """Return the caller if this token was verified and need not be now; None: `verify` has to tell."""
 
-    async def verify(self, token: str) -> Caller:
+    async def verify(self, token: str) -> Principal:
         """Return the caller. Raises TokenRefused; KeysUnavailable."""

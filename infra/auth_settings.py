@@ -25,6 +25,10 @@ class AuthSettings(ArchiveSettings, frozen=True, kw_only=True):
     """By so much the issuer's clock may differ from this machine's."""
     auth_max_lifetime_s: Annotated[float, Meta(ge=60, le=2_678_400)] = 86_400.0
     """The longest time from a token's `iat` to its `exp`; without `iat` from now to `exp`."""
+    rate_limit: Annotated[float, Meta(ge=0, le=1e6)] = 100.0
+    """How many requests a second a caller with a token may send; 0: any number."""
+    rate_burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
+    """How many such a caller may send at once after a pause."""
     auth_http: Literal["loopback", "anywhere"] = "loopback"
     """Where services may take tokens without TLS."""
     tls_cert_file: str = ""

@@ -6,6 +6,7 @@ replaces what the request says in the header by which a service knows its caller
 
 import re
 from collections.abc import Iterator
+from math import ceil
 from typing import Any, Final
 
 from litestar import Litestar
@@ -14,6 +15,7 @@ from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.routes import HTTPRoute
 
 from infra.auth.principal import OPS_READ, KeysUnavailable, Principal, TokenRefused, Verifier
+from infra.auth.rate_limit import RateLimit
 from infra.http.problems import Problem, unavailable
 
 ACCESS: Final = "access"
@@ -57,12 +59,22 @@ def bearer_token(header: str) -> str | None:
     return None if told is None else told[1]
 
 
+def too_many(wait_s: float) -> Problem:
+    """Return a problem to raise: 429, because the caller has sent too many requests; one may come after `wait_s`."""
+    detail = "you have sent too many requests; retry after the given delay"
+    return Problem(429, "too-many-requests", detail, {"Retry-After": str(max(1, ceil(wait_s)))})
+
+
 class Authentication:
     """Decides who has sent a request, before any route sees it."""
 
-    def __init__(self, verifier: Verifier, caller_header: str = "") -> None:
-        """`caller_header`: the header that names the caller where nobody needs a token; empty: there is none."""
+    def __init__(self, verifier: Verifier, caller_header: str = "", limit: RateLimit | None = None) -> None:
+        """`caller_header`: the header that names the caller where nobody needs a token; empty: there is none.
+
+        `limit` None: a caller may send any number of requests.
+        """
         self._verifier = verifier
+        self._limit = limit
         self.caller_header: Final = caller_header.lower()
         self._header = self.caller_header.encode()
         self._public: frozenset[str] = frozenset()
@@ -86,7 +98,8 @@ class Authentication:
             scope.setdefault("state", {})[CALLER] = found
             if self._header:
                 headers.append((self._header, found.subject.encode()))
-            return None
+            wait_s = 0.0 if self._limit is None else self._limit.take(found.subject)
+            return too_many(wait_s) if wait_s else None
         path: str = scope["path"]
         return None if path in self._public or path == SCHEMA or path.startswith(f"{SCHEMA}/") else found
 

@@ -19,7 +19,7 @@ from litestar.routes import HTTPRoute
 from msgspec import Struct
 
 from contracts.ids import ecma
-from infra.http.access import ACCESS, ANY_CALLER, AUTHENTICATED, PUBLIC, forbidden, unauthorized
+from infra.http.access import ACCESS, ANY_CALLER, AUTHENTICATED, PUBLIC, forbidden, too_many, unauthorized
 from infra.http.answers import HEADERS, REQUIRED, DocumentedAnswer, problems
 from infra.http.examples import examples_by_name
 from infra.http.idempotency_key import REPLAYED
@@ -109,7 +109,9 @@ def _add_security(operation: dict[str, Any], handler: HTTPRouteHandler, caller_h
     ]
     if access == PUBLIC:
         return
-    refused = problems(unauthorized(), *([] if access == ANY_CALLER else [foreign_origin(), forbidden(access)]))
+    refused = problems(
+        unauthorized(), too_many(1), *([] if access == ANY_CALLER else [foreign_origin(), forbidden(access)])
+    )
     for status, made in _documented(refused).items():
         operation["responses"][status] = made
     operation["responses"] = dict(sorted(operation["responses"].items()))

@@ -7,6 +7,7 @@ from functools import partial
 from litestar import Litestar
 from litestar.types import ControllerRouterHandler
 
+from infra.auth.rate_limit import RateLimit
 from infra.auth.start import open_verifier
 from infra.http.access import Authentication, check_declared
 from infra.http.app import build_app
@@ -15,6 +16,7 @@ from infra.http.operators.metrics import metrics_route
 from infra.http.operators.read_models import view_routes
 from infra.process.readiness import warnings, why_not_ready
 from infra.process.runtime import Runtime
+from infra.settings import Settings
 
 
 def build(name: str, routes: Sequence[ControllerRouterHandler], runtime: Runtime, caller_header: str = "") -> Litestar:
@@ -38,10 +40,14 @@ def build(name: str, routes: Sequence[ControllerRouterHandler], runtime: Runtime
         runtime.settings.hosts,
         description=_description(name),
         durations=runtime.requests,
-        authentication=None if verifier is None else Authentication(verifier, caller_header),
+        authentication=None if verifier is None else Authentication(verifier, caller_header, _limit(runtime.settings)),
     )
     check_declared(app)
     return app
+
+
+def _limit(settings: Settings) -> RateLimit | None:
+    return RateLimit(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
 
 
 def _description(name: str) -> str | None:

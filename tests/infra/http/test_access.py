@@ -10,6 +10,7 @@ from litestar.params import HeaderParameter, JSONBody
 from litestar.response import Response
 
 from infra.auth.principal import KeysUnavailable, Principal, TokenRefused
+from infra.auth.rate_limit import RateLimit
 from infra.http.access import (
     ACCESS,
     ANY_CALLER,
@@ -186,6 +187,26 @@ async def test_details_of_readiness_are_for_operators(http: httpx.AsyncClient, v
         assert "disk" in (await other.get("/readyz", headers=bearer("ann+ops:read"))).text
 
 
+@pytest.mark.parametrize("path", ["/things", "/slow"])
+async def test_one_who_asks_too_often_waits_and_nobody_else(verifier: Words, path: str) -> None:
+    now = [0.0]
+    app: Any = build_app(
+        "test", [fast, slow], ready, authentication=Authentication(verifier, limit=RateLimit(0.5, 2, lambda: now[0]))
+    )
+    async with client(app) as http:
+
+        async def asked(token: str) -> int:
+            return (await http.post(path, json={}, headers=bearer(token))).status_code
+
+        assert [await asked("ann") for _ in range(3)] == [200, 200, 429]
+        assert await asked("ben") == 200
+        refused = await http.post(path, json={}, headers=bearer("ann"))
+        assert (refused.json()["type"], refused.headers["Retry-After"]) == ("/problems/too-many-requests", "2")
+        assert await asked("bad") == 401
+        now[0] = 2.0
+        assert [await asked("ann"), await asked("ann")] == [200, 429]
+
+
 async def test_without_tokens_all_is_as_it_was() -> None:
     async with client(built(None)) as http:
         assert (await http.post("/things", json={}, headers={"X-User-Id": "ann", **bearer("bad")})).json() == [
@@ -214,7 +235,7 @@ async def test_the_document_says_who_may_do_what(http: httpx.AsyncClient) -> Non
         "/writes": [{"token": ["things:write"]}],
     }
     assert "X-User-Id" not in str(document)
-    assert {"401", "403"} <= operations["/writes"]["responses"].keys()
+    assert {"401", "403", "429"} <= operations["/writes"]["responses"].keys()
 
 
 async def test_a_route_that_does_not_say_who_may_use_it_stops_the_start() -> None:

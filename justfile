@@ -377,8 +377,27 @@ dashboard-pictures *ARGUMENTS: (_tools ARGUMENTS)
 lock *ARGUMENTS: (_or-help "lock" ARGUMENTS)
 
 _lock: _tools
-    "${UV:-uv}" --no-config pip compile -q pyproject.toml --group dev --group bench --group bench-alternatives --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+    "${UV:-uv}" --no-config pip compile -q pyproject.toml --group dev --group bench --group bench-alternatives --group supply-chain --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
     python -m ops.pins
+
+# Look all packages of requirements.lock up among known vulnerabilities; needs the network
+[group('check')]
+[positional-arguments]
+audit-deps *ARGUMENTS: (_tools ARGUMENTS)
+    @{{ help_first }} audit-deps;; esac; exec python -m tests.supply_chain.made_of audit-deps "$@"
+
+# Write the product's bill of materials (CycloneDX): just sbom FILE
+[group('tidy')]
+[positional-arguments]
+sbom *ARGUMENTS: (_tools ARGUMENTS)
+    @{{ help_first }} sbom;; esac; exec python -m tests.supply_chain.made_of sbom "$@"
+
+# Write the table of docs/licences.md again, from the packages that are installed
+[group('tidy')]
+licences *ARGUMENTS: (_or-help "licences" ARGUMENTS)
+
+_licences: _tools
+    python -m tests.supply_chain.made_of licences
 
 # Remove all caches. Data stay: `just remove-data` removes them
 [group('tidy')]

@@ -147,6 +147,12 @@ dlq *ARGUMENTS:
 keys *ARGUMENTS:
     @exec python -m ops.orders keys "$@"
 
+# What operators did: redrives, drops, rebuilds, by whom, why, and the result: just operators --since -1d (--json)
+[group('operate')]
+[positional-arguments]
+operators *ARGUMENTS:
+    @exec python -m ops.orders operators "$@"
+
 # A token of the development key, to try a system that asks for tokens: just token --sub u1 --scope ops:read (docs/security.md)
 [group('operate')]
 [positional-arguments]

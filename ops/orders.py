@@ -11,7 +11,7 @@ import rich_click as click
 
 from infra.files import PRIVATE_UMASK
 from infra.process import logging as logs
-from ops import at, export, keys, ledger, place, remove_data, token, trace
+from ops import at, export, keys, ledger, operators, place, remove_data, token, trace
 from ops.archive import command as archive
 from ops.audit import command as audit
 from ops.backup import command as backup
@@ -53,6 +53,7 @@ for command in (
     keys.command,
     ledger.command,
     flow.command,
+    operators.command,
     place.command,
     rebuild.command,
     remove_data.command,

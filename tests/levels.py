@@ -77,6 +77,7 @@ LONG_FILES: Final = (
     "tests/read_models/test_order_list.py",
     "tests/saga/test_deadlines.py",
     "tests/sim/test_sieve.py",
+    "tests/supply_chain/",
 )
 """Files of tests without a broker that wait for time to pass or try many examples, so that the file takes seconds."""
 

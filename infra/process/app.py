@@ -28,8 +28,8 @@ def build(name: str, routes: Sequence[ControllerRouterHandler], runtime: Runtime
     if verifier is not None:
         runtime.warnings.append(lambda: [verifier.trouble] if verifier.trouble else [])
     operating = [
-        view_routes(runtime.views),
-        dead_letter_routes(runtime.consumers, runtime.metrics),
+        view_routes(runtime.views, runtime.action_log),
+        dead_letter_routes(runtime.consumers, runtime.metrics, runtime.action_log),
         metrics_route(runtime.metrics),
     ]
     app = build_app(

@@ -9,6 +9,7 @@ from contracts.fact import Fact
 from infra.consuming.session import Broker
 from infra.core.writer import Clock, Writer
 from infra.http.durations import RequestDurations
+from infra.http.operators.action_log import ActionLog
 from infra.http.operators.dead_letters import Consumer
 from infra.http.operators.read_models import AnyView
 from infra.metrics import Metrics
@@ -36,6 +37,8 @@ class Runtime:
     tasks: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
     """Started with the service and canceled at its end. A task that ends before `closing` is set stops the process with
     an error."""
+    action_log: ActionLog | None = None
+    """Where is noted what operators do; None: nowhere."""
     requests: RequestDurations = field(init=False)
     """Counts and times the requests to the service."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)

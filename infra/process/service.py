@@ -37,7 +37,7 @@ from infra.process.app import build
 from infra.process.gauges import export_gauges
 from infra.process.measures import Measures
 from infra.process.runtime import Runtime
-from infra.process.startup import CannotStart, listen, lock
+from infra.process.startup import CannotStart, listen, lock, open_action_log
 from infra.read_models.log_view import LogView
 from infra.read_models.stream_view import StreamView
 from infra.read_models.tables import Projection
@@ -74,8 +74,7 @@ class Service:
     settings: type[Settings] = Settings
     caller_header: str = ""  # names the caller to its routes, unless callers need tokens
     views: Sequence[Projection] = ()  # of the service's own log, each into a read model
-    stream_views: Callable[[Any], Sequence[Projection]] = lambda _: ()
-    """Makes, from the service's settings, the projections of other services' facts, each into a read model."""
+    stream_views: Callable[[Any], Sequence[Projection]] = lambda _: ()  # from its settings; of other services' facts
     watchers: Sequence[Callable[[Runtime], None]] = ()
     """Each is called once before the start, to add to the runtime's `on_recorded`, `warnings` and `tasks`."""
 
@@ -128,6 +127,7 @@ async def _serve(
             view = StreamView.open(projection, service.name, settings, folder, connect)
             views[projection.name] = await stack.enter_async_context(view)
         runtime = assemble(service, settings, store, views, connect=connect)
+        runtime.action_log = open_action_log(folder)
         await newer_facts.watch(runtime, service.name, folder)
         await export_gauges(runtime, folder)
         await _run_until_signal(service, runtime, listener, stack)

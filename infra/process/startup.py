@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from infra.files import LockTaken, exclusive_lock, make_private_folder
+from infra.http.operators.action_log import FILE, NEXT_STEP, ActionLog
 from infra.listening import inherited, listening
 
 
@@ -25,6 +26,16 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
         raise CannotStart(f"port {port} on {host} cannot be used: {error.strerror}") from error
     with listener:
         yield listener
+
+
+def open_action_log(folder: Path) -> ActionLog:
+    """Return the log of what operators do, in this folder of the service. Raises CannotStart."""
+    try:
+        return ActionLog(folder / FILE)
+    except OSError as error:
+        raise CannotStart(
+            f"the operators' log {folder / FILE} cannot be used: {error.strerror}; {NEXT_STEP}"
+        ) from error
 
 
 @contextlib.contextmanager

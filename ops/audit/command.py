@@ -13,7 +13,7 @@ from rich.text import Text
 
 from contracts import origin
 from contracts.newer import NEXT_STEP
-from ops import data
+from ops import data, operators
 from ops.audit.report import RULES, AuditReport, NewerCode, NotAReport
 from ops.audit.run import Options, audit
 from ops.cli import EXIT_FINDING, EXIT_NEWER, SecondsParameter, WholeNumber, end, ending_well, timeout_option
@@ -110,6 +110,9 @@ def command(
     Otherwise it begins at the beginning; a log that was changed is a finding. If you do not trust the operator of the
     system, keep the reports elsewhere and give one to --against.
 
+    The logs of what operators did (`orders operators`) are held against their chains of hashes, too; what was changed
+    there is told on standard error, with exit code 1.
+
     Exit code 4: nothing was found, but newer code recorded facts that this version cannot judge.
     """
     if isnan(grace):
@@ -125,8 +128,11 @@ def command(
         print_json(made)
     else:
         show(made, folder / "report.json")
+    changed = list(operators.damages(os.environ))
     if not made.good:
-        end("", EXIT_FINDING if made.findings else EXIT_NEWER)
+        end("\n".join(changed), EXIT_FINDING if made.findings or changed else EXIT_NEWER)
+    if changed:
+        end("\n".join(changed), EXIT_FINDING)
 
 
 def _show_newer(newer: NewerCode) -> None:

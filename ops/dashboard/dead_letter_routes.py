@@ -11,7 +11,7 @@ from litestar.types import ControllerRouterHandler
 
 from infra.aio import wait
 from infra.auth.principal import OPS_REDRIVE
-from infra.http.operators.dead_letters import MAX_REASON
+from infra.http.operators.dead_letter_bodies import MAX_REASON
 from infra.http.parameters import AnyRequest
 from infra.http.problems import Problem
 from ops.dashboard import live
@@ -61,7 +61,7 @@ def dead_letter_routes(
             raise Problem(400, "invalid-request", "the form has no operation: begin with the preview")
         if not reason or len(reason) > MAX_REASON:
             raise Problem(400, "invalid-request", f"a redrive needs a reason of at most {MAX_REASON} characters")
-        operations.begin(its_id, reason, _keys(fields), OPERATOR.get())
+        operations.begin(its_id, reason, _keys(fields), _seen(fields), OPERATOR.get())
         return Redirect(f"/dead-letters/operations/{its_id}", status_code=303)
 
     @get("/dead-letters/operations/{its_id:str}", include_in_schema=False)
@@ -98,6 +98,12 @@ def _keys(fields: dict[str, list[str]]) -> Sequence[DeadLetterKey]:
     if not keys:
         raise Problem(400, "invalid-request", "choose at least one order or key")
     return list(dict.fromkeys(keys))
+
+
+def _seen(fields: dict[str, list[str]]) -> dict[DeadLetterKey, str]:
+    """Return the hashes of the previews that a form has (its fields `seen`), by key."""
+    told = [one.split(" ") for one in fields.get("seen", ())]
+    return {DeadLetterKey(one[0], one[1]): one[2] for one in told if len(one) == 3}
 
 
 def _known(operations: Operations, its_id: str) -> Operation:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 from infra.http.parameters import AnyRequest
 from infra.http.problems import Problem
 
-MOST_FIELDS: Final = 1_010
+MOST_FIELDS: Final = 2_010
 MAX_FORM_BYTES: Final = 256 << 10
 """Of the keys of all dead letters that a page shows: the longest ids make 100 kB of a thousand keys."""
 

@@ -8,12 +8,13 @@ DEAD has the reason, too.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 import httpx
 import structlog
 
-from infra.http.operators.dead_letters import RedriveOutcomes
+from infra.http.operators.dead_letter_bodies import RedriveOutcomes
 from infra.timestamps import now
 from ops.client import GOOD, ServiceAddress, problem, send_with
 from ops.dashboard.dead_letter_groups import DeadLetterKey
@@ -35,7 +36,8 @@ class KeyOutcome(NamedTuple):
 
     `facts`: pairs of a dead letter's sequence of DEAD and the names of the facts that it led to, as one text, or
     `nothing new`; one that failed is not in it. `left`: how many dead letters of the key remain, as the service says;
-    0 without its outcomes. `why`: in words, for the states `fails` and `unknown` (no usable answer came); else empty.
+    0 without its outcomes. `preview`: the hash of a preview's outcomes; else empty. `why`: in words, for the states
+    `fails` and `unknown` (no usable answer came); else empty.
     """
 
     key: DeadLetterKey
@@ -43,6 +45,7 @@ class KeyOutcome(NamedTuple):
     facts: Sequence[tuple[int, str]] = ()
     why: str = ""
     left: int = 0
+    preview: str = ""
 
 
 class Redriver:
@@ -74,14 +77,15 @@ class Redriver:
         return list(await asyncio.gather(*map(one, keys)))
 
     async def ask(
-        self, key: DeadLetterKey, *, dry_run: bool, reason: str = "", by: Operator | None = None
+        self, key: DeadLetterKey, *, dry_run: bool, reason: str = "", preview: str = "", by: Operator | None = None
     ) -> KeyOutcome:
         """Ask the key's service to handle its dead letters again; with `dry_run` only to decide, recording nothing.
 
-        It is asked with the token of `by`; None: as the dashboard itself, where nobody has to sign in.
+        `preview`: the redrive is refused if it would do something else than the preview with this hash said; empty: it
+        is not. It is asked with the token of `by`; None: as the dashboard itself, where nobody has to sign in.
         Raises nothing if the service is away: the state is then `unknown`.
         """
-        body = redrive_body(key.consumer, key.key, dry_run=dry_run, reason=reason)
+        body = redrive_body(key.consumer, key.key, dry_run=dry_run, reason=reason, preview=preview)
         request = service_request(self._services, key.consumer, "redrive", body)
         if request is None:
             return KeyOutcome(key, "fails", why=f"this checkout has no service of the consumer {key.consumer}")
@@ -103,7 +107,7 @@ def _outcome(key: DeadLetterKey, done: RedriveOutcomes) -> KeyOutcome:
         if one.error is None
     ]
     why = next((f"{one.sequence}: {one.error}" for one in done.outcomes if one.error is not None), "")
-    return KeyOutcome(key, "fails" if why else "done", facts, why, done.left)
+    return KeyOutcome(key, "fails" if why else "done", facts, why, done.left, done.preview)
 
 
 class Operation:
@@ -113,6 +117,8 @@ class Operation:
         self, its_id: str, reason: str, keys: Sequence[DeadLetterKey], at: datetime, by: Operator | None = None
     ) -> None:
         """`by`: who has asked for it; None: nobody has to sign in."""
+        self.previews: Mapping[DeadLetterKey, str] = {}
+        """The hashes of the previews that were seen, of the keys that have one."""
         self.id = its_id
         self.reason = reason
         self.at = at
@@ -156,10 +162,21 @@ class Operations:
     def get(self, its_id: str) -> Operation | None:
         return self._known.get(its_id)
 
-    def begin(self, its_id: str, reason: str, keys: Sequence[DeadLetterKey], by: Operator | None = None) -> Operation:
-        """Begin an operation, and return it. If the id is known, nothing begins, and its operation is returned."""
+    def begin(
+        self,
+        its_id: str,
+        reason: str,
+        keys: Sequence[DeadLetterKey],
+        previews: Mapping[DeadLetterKey, str] = MappingProxyType({}),
+        by: Operator | None = None,
+    ) -> Operation:
+        """Begin an operation, and return it. If the id is known, nothing begins, and its operation is returned.
+
+        `previews`: the hashes of the previews that were seen, of the keys that have one.
+        """
         if its_id not in self._known:
             operation = self._known[its_id] = Operation(its_id, reason, keys, self._clock(), by)
+            operation.previews = previews
             over = [one.id for one in self._known.values() if one.over]
             for dropped in over[: max(0, len(self._known) - MOST_KEPT)]:
                 del self._known[dropped]
@@ -185,7 +202,8 @@ class Operations:
                 operation.put(KeyOutcome(key, "stopped"))
                 continue
             operation.put(KeyOutcome(key, "runs"))
-            outcome = await self._redriver.ask(key, dry_run=False, reason=operation.reason, by=operation.by)
+            seen, by = operation.previews.get(key, ""), operation.by
+            outcome = await self._redriver.ask(key, dry_run=False, reason=operation.reason, preview=seen, by=by)
             operation.put(outcome)
             told = {"consumer": key.consumer, "key": key.key, "state": outcome.state, "why": outcome.why}
             logger.info("redriven", unlimited=True, **told, **about)

@@ -8,7 +8,7 @@ import rich_click as click
 
 from infra.consuming.dead_letter import DeadLetter
 from infra.counts import count_of
-from infra.http.operators.dead_letters import MAX_REASON
+from infra.http.operators.dead_letter_bodies import MAX_REASON
 from infra.usage import EXIT_USAGE
 from ops.cli import EXIT_FINDING, SEQUENCE, end, ending_well, timeout_option
 from ops.client import GOOD, ask, problem, services

@@ -18,7 +18,7 @@ from infra.consuming.dead_letter_message import parsed
 from infra.consuming.redrive_notes import RedriveNote, by_letter, note_in
 from infra.consuming.stored_dead_letters import read, read_notes
 from infra.counts import count_of
-from infra.http.operators.dead_letters import RedriveOutcomes
+from infra.http.operators.dead_letter_bodies import RedriveOutcomes
 from infra.printable import printable
 from ops import reading
 from ops.client import ServiceAddress, ServiceAnswer, ServiceRequest
@@ -78,14 +78,15 @@ def service_request(
     return None if service is None else ServiceRequest(service, "POST", f"/ops/dead-letters/{what}", body)
 
 
-def redrive_body(consumer: str, key: str, *, dry_run: bool, reason: str) -> dict[str, Any]:
+def redrive_body(consumer: str, key: str, *, dry_run: bool, reason: str, preview: str = "") -> dict[str, Any]:
     """Return the body of a request for a redrive.
 
-    The body has the reason only if that is not blank and this is no dry run. Earlier versions of services refuse a body
-    with a reason.
+    The body has the reason and the preview's hash only if they are not blank and this is no dry run: earlier versions
+    of services refuse a body with one of them.
     """
     body = {"consumer": consumer, "key": key, "dry_run": dry_run}
-    return body if dry_run or not reason.strip() else {**body, "reason": reason.strip()}
+    more = {} if dry_run else {"reason": reason.strip(), "preview": preview}
+    return body | {name: value for name, value in more.items() if value}
 
 
 def outcomes(request: ServiceRequest, answer: ServiceAnswer) -> RedriveOutcomes:

@@ -118,7 +118,7 @@ class Previewed(Redriver):
         self.most = 0
 
     async def ask(
-        self, key: DeadLetterKey, *, dry_run: bool, reason: str = "", by: Operator | None = None
+        self, key: DeadLetterKey, *, dry_run: bool, reason: str = "", preview: str = "", by: Operator | None = None
     ) -> KeyOutcome:
         assert (dry_run, reason) == (True, "")
         self.asked.append(key)
@@ -166,7 +166,7 @@ class Asked(Redriver):
         self.go = asyncio.Semaphore(0)
 
     async def ask(
-        self, key: DeadLetterKey, *, dry_run: bool, reason: str = "", by: Operator | None = None
+        self, key: DeadLetterKey, *, dry_run: bool, reason: str = "", preview: str = "", by: Operator | None = None
     ) -> KeyOutcome:
         assert (dry_run, reason) == (False, "mended")
         self.asked.append(key)

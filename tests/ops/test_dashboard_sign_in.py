@@ -16,6 +16,7 @@ from ops.dashboard import sessions
 from ops.dashboard.sessions import Operator, Sessions
 from ops.dashboard.sign_in import own_path
 from tests.issuer import Issuer
+from tests.ops.asking import told
 from tests.ops.boards import Board, words
 from tests.ops.test_dashboard_dead_letters import fields
 from tests.saga.test_dead_letters import say, until_parked
@@ -177,6 +178,8 @@ async def test_a_redrive_is_done_with_the_operators_own_token_and_named(board: B
         async for _ in attempts("the redrive to be over"):
             if "The redrive is over" in (await http.get(done.headers["location"])).text:
                 break
+    acted = [one for one in await told(board.shop, "operators") if one["action"] == "redrive"]
+    assert [(one["who"], one["reason"]) for one in acted] == [("ann", "a try")]
     log = board.shop.log("dashboard").read_text()
     assert "by=ann" in log
     assert ISSUER.token(OPS_READ).split(".")[0] not in log

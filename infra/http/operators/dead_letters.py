@@ -1,14 +1,13 @@
 """Operators' routes for dead letters: count them by consumer and list their keys, redrive those of a key, drop one."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Final, Protocol
+from typing import Protocol
 
 import msgspec
 from litestar import Router, get, post
 from litestar.params import JSONBody
-from msgspec import Meta, Struct
 
 from contracts.wire import NAMES
 from infra.auth.principal import OPS_READ, OPS_REDRIVE
@@ -21,14 +20,22 @@ from infra.consuming.supervisor import Supervisor
 from infra.counts import count_of
 from infra.http.access import ACCESS
 from infra.http.answers import problems
-from infra.http.examples import example, example_of
+from infra.http.operators.action_log import ActionLog, noted
 from infra.http.operators.dead_letter_actions import actions, count_action
-from infra.http.parameters import Time
+from infra.http.operators.dead_letter_bodies import (
+    Depth,
+    Depths,
+    Drop,
+    Recorded,
+    Redrive,
+    RedriveOutcome,
+    RedriveOutcomes,
+)
+from infra.http.operators.preview import preview_changed, preview_hash
+from infra.http.parameters import AnyRequest
 from infra.http.problems import Problem, unavailable
 from infra.metrics import Metrics
 from infra.request_span import request_is_about
-
-MAX_REASON: Final = 500  # characters
 
 
 class Consumer(Protocol):
@@ -38,81 +45,6 @@ class Consumer(Protocol):
     def dead_letters(self) -> DeadLetters: ...
     @property
     def supervisor(self) -> Supervisor: ...
-
-
-@example(consumer="stock", letters=1, oldest=datetime(2026, 1, 31, 6, 15, tzinfo=UTC), keys=["k1"])
-class Depth(Struct):
-    """How many dead letters a consumer has; 0 before its first session, whatever DEAD has.
-
-    `oldest`: when the oldest was written, null without any. `keys`: the keys of the dead letters. Later messages of
-    these keys become dead letters, too, except with a read model's consumer, which applies them.
-    """
-
-    consumer: str
-    letters: int
-    oldest: Time | None
-    keys: list[str]
-
-
-@example(consumers=[example_of(Depth)])
-class Depths(Struct):
-    consumers: list[Depth]
-
-
-class Recorded(Struct):
-    """A fact that a redrive recorded, or would record (dry run): its name, and its fields in `says`."""
-
-    fact: str
-    says: dict[str, Any]
-
-
-class RedriveOutcome(Struct):
-    """The result of a redrive for the dead letter at this `sequence` of the stream DEAD.
-
-    `error` null: it was handled and deleted, or would be (dry run). Otherwise `error` says why handling failed, and
-    the dead letter is kept. `recorded` is empty if no new fact followed, or handling failed.
-    """
-
-    sequence: int
-    fact_id: str
-    subject: str
-    recorded: list[Recorded]
-    error: str | None
-
-
-@example(outcomes=[RedriveOutcome(7, "k1@1", "fact.k1", [], None)], left=0)
-class RedriveOutcomes(Struct):
-    """Results in the order of DEAD, up to the first dead letter that fails again, included; empty after a drop.
-
-    `left`: how many dead letters of the key remain.
-    """
-
-    outcomes: list[RedriveOutcome]
-    left: int
-
-
-Token = Annotated[str, Meta(min_length=1, max_length=256)]
-
-
-@example(consumer="stock", key="k1")
-class Redrive(Struct, frozen=True, forbid_unknown_fields=True):
-    """Asks a consumer to handle its dead letters of `key` again, in order, up to the first that fails.
-
-    `dry_run` (default true): decide, but record and delete nothing. `reason`: why; it is kept with a dead letter
-    that fails again, but not in a dry run.
-    """
-
-    consumer: Token
-    key: Token
-    dry_run: bool = True
-    reason: Annotated[str, Meta(max_length=MAX_REASON)] = ""
-
-
-@example(consumer="stock", key="k1", sequence=7)
-class Drop(Struct, frozen=True, forbid_unknown_fields=True):
-    consumer: Token
-    key: Token
-    sequence: Annotated[int, Meta(ge=1)]
 
 
 def depth(name: str, letters: DeadLetters) -> Depth:
@@ -133,7 +65,7 @@ def warnings_of(name: str, consumer: Consumer, now: datetime) -> Iterator[str]:
     yield f"{name} has {letters}, the oldest for {age_s:.0f} s; list them with `just dlq ls`"
 
 
-def dead_letter_routes(consumers: Mapping[str, Consumer], metrics: Metrics) -> Router:
+def dead_letter_routes(consumers: Mapping[str, Consumer], metrics: Metrics, log: ActionLog | None = None) -> Router:
     counted = partial(count_action, actions(metrics))
 
     @get(
@@ -152,17 +84,16 @@ def dead_letter_routes(consumers: Mapping[str, Consumer], metrics: Metrics) -> R
         summary="Redrive: handle the dead letters of a key again in sequence, or preview it",
         opt={ACCESS: OPS_REDRIVE},
         status_code=200,
-        responses=problems(400, _unknown("stock has no dead letters of k1"), 503),
+        responses=problems(400, _unknown("stock has no dead letters of k1"), preview_changed(), 503),
     )
-    async def redrive(data: JSONBody[Redrive]) -> RedriveOutcomes:
-        with counted("preview" if data.dry_run else "redrive") as outcomes:
-            letters, retry_queue = _find(consumers, data.consumer, data.key)
-            done = await retry_queue.redrive(data.key, dry_run=data.dry_run)
-            outcomes += ["fails" for one in done if one.error is not None]
-            told = [_outcome(one) for one in done]
-            if not data.dry_run:
-                await _note(letters, data, done, told)
-        return RedriveOutcomes(told, len(letters.of(data.key)))
+    async def redrive(data: JSONBody[Redrive], request: AnyRequest) -> RedriveOutcomes:
+        action, target = "preview" if data.dry_run else "redrive", {"consumer": data.consumer, "key": data.key}
+        async with noted(log, request, action, target, reason=data.reason.strip(), preview=data.preview) as running:
+            with counted(action) as outcomes:
+                told = await _redrive(consumers, data)
+                outcomes += ["fails" for one in told.outcomes if one.error is not None]
+                running.outcome = "fails" if outcomes else "done"
+                return told
 
     @post(
         "/drop",
@@ -172,17 +103,40 @@ def dead_letter_routes(consumers: Mapping[str, Consumer], metrics: Metrics) -> R
         status_code=200,
         responses=problems(400, _unknown("stock has no dead letters of k1"), 503),
     )
-    async def drop(data: JSONBody[Drop]) -> RedriveOutcomes:
-        with counted("drop"):
-            letters, retry_queue = _find(consumers, data.consumer, data.key)
-            dropped = await retry_queue.drop(data.key, data.sequence)
-            if dropped is None:
-                raise _unknown(f"{data.key} has no dead letter with sequence {data.sequence}")
-            if not letters.of(data.key):
-                await letters.note_redrive(data.key, None, "", "")
-        return RedriveOutcomes([], len(letters.of(data.key)))
+    async def drop(data: JSONBody[Drop], request: AnyRequest) -> RedriveOutcomes:
+        target = {"consumer": data.consumer, "key": data.key, "sequence": data.sequence}
+        async with noted(log, request, "drop", target):
+            with counted("drop"):
+                return await _drop(consumers, data)
 
     return Router("/ops/dead-letters", route_handlers=[show_all, redrive, drop])
+
+
+async def _redrive(consumers: Mapping[str, Consumer], data: Redrive) -> RedriveOutcomes:
+    letters, retry_queue = _find(consumers, data.consumer, data.key)
+    if data.preview and not data.dry_run:
+        found = [_outcome(one) for one in await retry_queue.redrive(data.key, dry_run=True)]
+        if _previewed(found) != data.preview:
+            raise preview_changed()
+    done = await retry_queue.redrive(data.key, dry_run=data.dry_run)
+    told = [_outcome(one) for one in done]
+    if not data.dry_run:
+        await _note(letters, data, done, told)
+    return RedriveOutcomes(told, len(letters.of(data.key)), _previewed(told) if data.dry_run else "")
+
+
+async def _drop(consumers: Mapping[str, Consumer], data: Drop) -> RedriveOutcomes:
+    letters, retry_queue = _find(consumers, data.consumer, data.key)
+    dropped = await retry_queue.drop(data.key, data.sequence)
+    if dropped is None:
+        raise _unknown(f"{data.key} has no dead letter with sequence {data.sequence}")
+    if not letters.of(data.key):
+        await letters.note_redrive(data.key, None, "", "")
+    return RedriveOutcomes([], len(letters.of(data.key)))
+
+
+def _previewed(outcomes: Sequence[RedriveOutcome]) -> str:
+    return preview_hash((one.sequence, [fact.fact for fact in one.recorded], one.error) for one in outcomes)
 
 
 async def _note(letters: DeadLetters, asked: Redrive, done: Sequence[Redriven], told: Sequence[RedriveOutcome]) -> None:

@@ -9,7 +9,8 @@ from infra.auth.principal import OPS_READ, OPS_REDRIVE
 from infra.http.access import ACCESS
 from infra.http.answers import problems
 from infra.http.examples import example, example_of
-from infra.http.parameters import PathId
+from infra.http.operators.action_log import ActionLog, noted
+from infra.http.parameters import AnyRequest, PathId
 from infra.http.problems import Problem
 from infra.read_models.errors import ViewBehind
 from infra.read_models.log_view import LogView
@@ -48,7 +49,9 @@ def _unknown(name: str, views: Iterable[str]) -> Problem:
     return Problem(404, "view-not-found", f"there is no read model {name}; there are: {', '.join(views) or 'none'}")
 
 
-def view_routes(views: Mapping[str, AnyView]) -> Router:
+def view_routes(views: Mapping[str, AnyView], log: ActionLog | None = None) -> Router:
+    """Return the routes. `log` None: what operators do is not noted."""
+
     @get(
         "/",
         tags=["operators"],
@@ -64,12 +67,13 @@ def view_routes(views: Mapping[str, AnyView]) -> Router:
         summary="Delete a read model and build it again from the first fact",
         opt={ACCESS: OPS_REDRIVE},
         status_code=202,
-        responses=problems(400, _unknown("lists", ["list"])),
+        responses=problems(400, _unknown("lists", ["list"]), 503),
     )
-    async def rebuild(name: PathId) -> ViewState:
-        if name not in views:
-            raise _unknown(name, views)
-        views[name].rebuild()
-        return ViewState(name, None, "the rebuild has been requested")
+    async def rebuild(name: PathId, request: AnyRequest) -> ViewState:
+        async with noted(log, request, "rebuild", {"view": name}):
+            if name not in views:
+                raise _unknown(name, views)
+            views[name].rebuild()
+            return ViewState(name, None, "the rebuild has been requested")
 
     return Router("/ops/views", route_handlers=[show_all, rebuild])

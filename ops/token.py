@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -81,4 +80,4 @@ def command(*, subject: str, scopes: tuple[str, ...], ttl: int) -> None:
     if not named:
         told = {"AUTH_KEYS": str(key.public_keys), "AUTH_ISSUER": issuer, "AUTH_AUDIENCE": audience}
         words = " ".join(f"{name}={shlex.quote(value)}" for name, value in told.items())
-        print(f"services take it that were started after: export {words}", file=sys.stderr)
+        print_out(f"services take it that were started after: export {words}", error=True, wrap=False)

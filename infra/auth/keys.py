@@ -87,7 +87,7 @@ class FileKeys:
             if read.development and not self._keys.development:
                 raise ValueError("it has a development key, and the one before had none")
         except (OSError, ValueError) as error:
-            why = f"the keys in {self._path} cannot be read, those known before are used: {error}; mend the file"
+            why = f"the keys of tokens in {self._path} cannot be read, the old ones are used: {error}; mend the file"
             if why != self.trouble:
                 logger.error("keys of tokens cannot be read", path=str(self._path), error=str(error))
             self.trouble = why
@@ -125,7 +125,7 @@ class UrlKeys:
 
     def _known(self) -> KeySet:
         if self._keys is None or not self._usable:
-            raise KeysUnavailable(self.trouble or f"the keys at {self._url} are being read")
+            raise KeysUnavailable(self.trouble or f"the keys of tokens at {self._url} are being read")
         return self._keys
 
     @property
@@ -150,7 +150,9 @@ class UrlKeys:
             self.look_at = self._read_at + REFRESH_S
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError) as error:
             said = str(error).strip() or type(error).__name__
-            why = f"the keys at {self._url} cannot be read ({said}); is the issuer up, and the way to it open?"
+            why = (
+                f"the keys of tokens at {self._url} cannot be read ({said}); is the issuer up, and the way to it open?"
+            )
             if why != self.trouble:
                 logger.error("keys of tokens cannot be read", url=self._url, error=said)
             self.trouble = why

@@ -52,6 +52,9 @@ WARNINGS: Final[Mapping[str, NextStep]] = {
     "the archive's bucket …": NextStep(
         "mend the way to the bucket", "The bucket of the archive", ("curl -s {url}/readyz",)
     ),
+    "the keys of tokens …": NextStep(
+        "mend the file, or the way to the issuer", "SagaAuthRejections", ("curl -s {url}/readyz",)
+    ),
     "this system was never audited…": NextStep("audit it now, and once a day", "SagaNeverAudited", ("just audit",)),
     "…_svc has not answered since …": NextStep(
         "see why {name}_svc is silent; the orders go on once it answers",

@@ -1,14 +1,20 @@
 """What `just status` says to do is what the tables of docs/runbook.md say, for each warning and each reason."""
 
+import asyncio
+import contextlib
 import re
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from infra.archive.bucket import _unusable
+from infra.auth.keys import FileKeys, UrlKeys
+from infra.auth.principal import KeysUnavailable
 from infra.broker.forecast import forecast
 from infra.core.unreadable import UnreadableStreams
 from infra.http.operators.dead_letters import warnings_of
@@ -28,6 +34,7 @@ from point_svc.reactions import REACTIONS
 from tests.docs.pages import anchors, code, rows, section
 from tests.docs.test_runbook_page import PAGE
 from tests.infra.broker.test_forecast import GB, at, generation, years
+from tests.issuer import Issuer
 from tests.ops.test_status import never_audited
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -87,7 +94,20 @@ def of_the_clock() -> list[str]:
     return measures.warnings()
 
 
+def of_tokens(folder: Path) -> list[str]:
+    path = Issuer("EdDSA").publish(folder / "keys.json")
+    late = [0.0]
+    file, url = FileKeys(path, lambda: late[0]), UrlKeys("http://127.0.0.1:1/keys", lambda: late[0])
+    path.unlink()
+    late[0] = 10.0
+    asyncio.run(file.current())
+    with contextlib.suppress(KeysUnavailable):
+        asyncio.run(url.current())
+    return [str(file.trouble), str(url.trouble)]
+
+
 SAID = {
+    "infra/process/app.py": lambda: of_tokens(Path(tempfile.mkdtemp())),
     "infra/process/readiness.py": lambda: [*of_consumers(), *of_the_stream()],
     "infra/process/service.py": of_the_clock,
     "infra/process/archive_watch.py": of_the_archive,

@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ from infra.local.services import ROOT, service_names
 from tests.shop import PATIENCE_S, Shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+CASES = 2_000
+"""So many requests are made of each document, at least."""
 
 CONFIG = Path(__file__).parent / "schemathesis.toml"
 on_every_service = pytest.mark.parametrize("service", service_names())
@@ -119,6 +123,9 @@ async def test_what_the_document_allows_is_taken_and_nothing_else(
     told, code = await run("schemathesis.cli", f"--config-file={CONFIG}", "run", url, "--no-color", cwd=tmp_path)
 
     assert code == 0, told
+    generated = re.search(r"(\d+) generated, \1 passed", told)
+    assert generated is not None, told
+    assert int(generated[1]) >= CASES
 
 
 async def test_a_generated_client_places_an_order(open_all_day: Shop, tmp_path: Path) -> None:

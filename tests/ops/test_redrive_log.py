@@ -10,7 +10,7 @@ from ops.dashboard.dead_letter_groups import DeadLetterKey
 from ops.dashboard.redrive import KeyOutcome, Operations
 
 class Redriver:
-    async def ask(self, key, *, dry_run, reason):
+    async def ask(self, key, *, dry_run, reason, preview, by):
         return KeyOutcome(key, "done")
 
 async def redrive():

@@ -20,7 +20,6 @@ SCOPES: Final = ("products:write", "coupons:issue", "points:charge", "ops:read",
 OWNER, OTHER, OPERATOR = "owner", "stranger", "operator"
 ISSUER: Final = Issuer()
 STRANGE: Final = Issuer()
-NOW: Final = int(time())
 PROBLEM: Final = "application/problem+json"
 
 _numbers = itertools.count(1)
@@ -51,7 +50,7 @@ def refused_tokens() -> dict[str, Callable[[], str | None]]:
     return {
         "no token": lambda: None,
         "garbage": lambda: "garbage",
-        "expired": lambda: ISSUER.token(sub=OWNER, scope=every, iat=NOW - 900, exp=NOW - 300),
+        "expired": lambda: ISSUER.token(sub=OWNER, scope=every, iat=int(time()) - 900, exp=int(time()) - 300),
         "not yet valid": lambda: ISSUER.token(sub=OWNER, scope=every, nbf=int(time()) + 300),
         "wrong audience": lambda: ISSUER.token(sub=OWNER, scope=every, aud="another shop"),
         "wrong issuer": lambda: ISSUER.token(sub=OWNER, scope=every, iss="https://other.example"),

@@ -91,7 +91,7 @@ async def test_a_file_that_changes_is_read_again_and_one_that_breaks_is_not(tmp_
     clock.now += LOOK_EVERY_S
     assert set((await found.current()).keys) == {"ES256"}
     assert found.trouble is not None
-    assert "those known before are used" in found.trouble
+    assert "the old ones are used" in found.trouble
 
     ISSUER.publish(path)
     clock.now += LOOK_EVERY_S

@@ -46,20 +46,20 @@ async def test_without_the_setting_nothing_is_hooked_in() -> None:
         assert value(exposed(metrics), "saga_spans_total") == 0
 
 
-@pytest.mark.parametrize("name", ["otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint"])
+@pytest.mark.parametrize("setting", ["otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint"])
 async def test_with_the_setting_a_missing_library_is_named_with_the_command_that_installs_it(
-    monkeypatch: pytest.MonkeyPatch, name: str
+    monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
     for name in [name for name in sys.modules if name.startswith(("opentelemetry", "infra.tracing.otel"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
 
     with pytest.raises(SettingsError) as refused:
-        async with begun("http://127.0.0.1:4318", name=name):
+        async with begun("http://127.0.0.1:4318", name=setting):
             pass
 
     assert re.fullmatch(
-        rf"{name.upper()} is set, and traces need OpenTelemetry \(opentelemetry[a-z.]*\), which is not "
+        rf"{setting.upper()} is set, and traces need OpenTelemetry \(opentelemetry[a-z.]*\), which is not "
         "installed: `uv sync --inexact --extra otel` installs it",
         str(refused.value),
     )

@@ -9,12 +9,13 @@ import rich_click as click
 
 from contracts.fact import MOST
 from contracts.ids import MEANING, is_id
+from infra.auth.token_file import TOKEN_FILE, token_file
 from infra.http.idempotency_key import PATTERN, new_key
 from infra.http.wording import FORMS
 from infra.settings import load
 from ops.cli import EXIT_FINDING, EXIT_UNREACHABLE, ID, WholeNumber, end, ending_well, timeout_option
 from ops.client import NEXT_STEP, REFUSED_CALLER, TIMEOUT_S, ServiceAnswer, ServiceRequest, send, services
-from ops.errors import Unreachable
+from ops.errors import Unreachable, Unusable
 from ops.output import cell, print_json, print_out
 from order_svc.settings import OrderSettings
 
@@ -97,6 +98,11 @@ def command(
                could not do it (5xx): the order may be placed all the same; --key with the key that is said repeats it
     Settings:  ORDER_PORT (8001), BIND_HOST (127.0.0.1) and ORDER_WAIT_S (5), as order_svc was started with
     """
+    named = None if (token := token_file(os.environ)) is None else token.subject()
+    if named not in (None, user):
+        raise Unusable(
+            f"the token in {TOKEN_FILE} is {named}'s, so the order would be, too: --user {named}, or another token"
+        )
     body = {"lines": lines, "points": points, "coupon_id": coupon}
     key = key or new_key()
     headers = {"X-User-Id": user, "Idempotency-Key": key}

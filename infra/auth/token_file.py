@@ -1,6 +1,8 @@
 """The token with which tools ask services: in a file, which is read for each request, so that it may be renewed."""
 
+import base64
 import contextlib
+import json
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Final
@@ -28,6 +30,15 @@ class OperatorToken(httpx.Auth):
         if not 0 < len(token) < LONGEST or len(token.split()) != 1:
             raise ValueError(f"{TOKEN_FILE}={self._path} has to have one token and nothing else")
         return token
+
+    def subject(self) -> str | None:
+        """Return whom the token names, without verifying it; None if there is no token, or it is none."""
+        try:
+            claims = self.token().split(".")[1]
+            named = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["sub"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return None
+        return named if isinstance(named, str) else None
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Without a token in the file the request is sent without one: the answer then says that one is missing."""

@@ -132,6 +132,12 @@ def may_read(connection: AnyConnection, scope: str) -> bool:
     return not connection.app.state.get(AUTHENTICATED) or (caller is not None and scope in caller.scopes)
 
 
+def reads_all(connection: AnyConnection) -> bool:
+    """Return whether the caller has a token with which operators read what is anybody's."""
+    caller: Principal | None = connection.scope["state"].get(CALLER)
+    return caller is not None and OPS_READ in caller.scopes
+
+
 def may_see(connection: AnyConnection, owner: str) -> bool:
     """Return whether the caller may see what is this customer's: it is the caller's, or the caller may read all.
 

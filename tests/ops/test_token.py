@@ -54,6 +54,13 @@ async def test_an_order_with_a_token_of_the_development_key(secured: Shop) -> No
     assert placed.stdout.startswith("200 CONFIRMED")
 
 
+async def test_an_order_is_not_placed_for_somebody_else_than_said(secured: Shop) -> None:
+    placed = await orders(secured, "place", "--user", "u2", "mug", OPERATOR_TOKEN_FILE=str(file_for(secured, "u1")))
+
+    assert (placed.returncode, placed.stdout) == (2, "")
+    assert "is u1's, so the order would be, too" in placed.stderr
+
+
 async def test_without_a_token_a_command_says_which_setting_names_one(secured: Shop) -> None:
     placed = await orders(secured, "place", "--user", "u1", "mug")
 
@@ -76,6 +83,14 @@ async def test_operators_commands_work_with_a_token(secured: Shop) -> None:
 
     assert "order_svc" in str(status)
     assert "403" not in str(status)
+
+
+async def test_the_audit_compares_what_services_answer_to_an_operator(secured: Shop) -> None:
+    await secured.until_quiet()
+    audited = await orders(secured, "audit", OPERATOR_TOKEN_FILE=str(file_for(secured, "operator", "ops:read")))
+
+    assert audited.returncode == 0, audited.stdout + audited.stderr
+    assert "answers compared" in audited.stdout
 
 
 async def test_a_token_without_the_scope_is_told_so(secured: Shop) -> None:

@@ -197,6 +197,8 @@ async def test_operators_who_read_see_what_customers_have(secured: Shop, owned: 
     points = await secured.http.get(secured.url("point", f"/points/{OWNER}"), headers=operator)
     coupons = await secured.http.get(secured.url("coupon", f"/coupons?user_id={OWNER}"), headers=operator)
 
+    order = await secured.http.get(secured.url("order", f"/orders/{owned['order_id']}"), headers=operator)
+    assert order.json()["order_id"] == owned["order_id"]
     assert points.json()["balance"] >= 45
     assert [one["coupon_id"] for one in coupons.json()["coupons"]][-1:] == ["gift"]
 

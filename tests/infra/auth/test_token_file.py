@@ -40,6 +40,19 @@ def test_a_file_without_a_token_is_named(tmp_path: Path, content: bytes | None) 
     assert sent(auth) == "none"
 
 
+@pytest.mark.parametrize(
+    ("token", "subject"),
+    [("a.eyJzdWIiOiJ1MSJ9.c", "u1"), ("a.b.c", None), ("abc", None), ("a.eyJzdWIiOjF9.c", None), ("a.bnVsbA.c", None)],
+)
+def test_whom_a_token_names(tmp_path: Path, token: str, subject: str | None) -> None:
+    path = tmp_path / "token"
+    path.write_text(token)
+    auth = token_file({TOKEN_FILE: str(path)})
+
+    assert auth is not None
+    assert auth.subject() == subject
+
+
 def test_without_the_variable_nothing_is_sent() -> None:
     assert token_file({}) is None
     assert token_file({TOKEN_FILE: "  "}) is None

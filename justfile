@@ -302,6 +302,12 @@ sim-soak *ARGUMENTS: (_tools ARGUMENTS)
 mechanisms *ARGUMENTS: (_tools ARGUMENTS)
     @{{ help_first }} mechanisms;; esac; exec python -m tests.sim.mechanisms "$@"
 
+# Damaged inputs for all that reads what others wrote: facts, dead letters, requests, tokens: just fuzz --minutes 10 --seed N, --help
+[group('check')]
+[positional-arguments]
+fuzz *ARGUMENTS: (_tools ARGUMENTS)
+    @{{ help_first }} fuzz;; esac; exec python -m tests.fuzz "$@"
+
 # Real processes under load and faults, healed and audited, round by round: just chaos SEED --rounds 3 --fault power, --help
 [group('check')]
 [positional-arguments]

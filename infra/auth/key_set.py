@@ -68,7 +68,9 @@ def parse_key_set(document: bytes) -> KeySet:
 
 def _usable(key: dict[str, Any]) -> VerificationKey | None:
     kind, curve = key.get("kty"), key.get("crv")
-    algorithm = ALGORITHMS.get((kind, None if kind == "RSA" else curve)) if isinstance(kind, str) else None
+    if not (isinstance(kind, str) and isinstance(curve, str | None)):
+        return None
+    algorithm = ALGORITHMS.get((kind, None if kind == "RSA" else curve))
     if algorithm is None or key.get("alg", algorithm) != algorithm or key.get("use", "sig") != "sig":
         return None
     if not isinstance(operations := key.get("key_ops", ["verify"]), list) or "verify" not in operations:

@@ -236,6 +236,8 @@ def test_only_usable_keys_are_taken_each_for_one_algorithm() -> None:
         {"kty": "EC", "crv": "P-521", "kid": "p", "x": "AA", "y": "AA"},
         {"kty": "EC", "crv": "P-256", "kid": "off the curve", "x": "AA", "y": "AA"},
         {"kty": ["RSA"], "kid": "list"},
+        {"kty": "EC", "crv": ["P-256"], "kid": "list of curves", "x": "AA", "y": "AA"},
+        GOOD | {"kid": "other types", "alg": ["RS256"], "use": {}, "key_ops": "verify"},
         GOOD | {"kid": "broken", "n": "!"},
     ]
 

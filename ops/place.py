@@ -98,11 +98,7 @@ def command(
                could not do it (5xx): the order may be placed all the same; --key with the key that is said repeats it
     Settings:  ORDER_PORT (8001), BIND_HOST (127.0.0.1) and ORDER_WAIT_S (5), as order_svc was started with
     """
-    named = None if (token := token_file(os.environ)) is None else token.subject()
-    if named not in (None, user):
-        raise Unusable(
-            f"the token in {TOKEN_FILE} is {named}'s, so the order would be, too: --user {named}, or another token"
-        )
+    _check_token(user)
     body = {"lines": lines, "points": points, "coupon_id": coupon}
     key = key or new_key()
     headers = {"X-User-Id": user, "Idempotency-Key": key}
@@ -122,6 +118,14 @@ def command(
         end(_repeat(key), EXIT_UNREACHABLE)
     if answer.status != 200:
         end("", EXIT_FINDING)
+
+
+def _check_token(user: str) -> None:
+    """Raise Unusable if the token that is sent names another customer: the order would be that one's."""
+    named = None if (token := token_file(os.environ)) is None else token.subject()
+    if named not in (None, user):
+        whose = f"the token in {TOKEN_FILE} is {named}'s, so the order would be, too"
+        raise Unusable(f"{whose}: --user {named}, or another token")
 
 
 def _repeat(key: str) -> str:

@@ -16,6 +16,7 @@ from bench.load import LoadFailed
 from bench.overload import measure_overload
 from bench.phases import PHASES, Phase, Row, run
 from bench.report import Results
+from bench.secured import measure_secured
 from bench.systems import ALTERNATIVES, HOW_TO_INSTALL, SYSTEMS, WentWrong, missing
 from bench.watched import PAIRS, measure_watched
 from bench.years import ORDERS, PARTS, Years, measure_years
@@ -33,6 +34,7 @@ GROWTH: Final = "growth"
 OVERLOAD: Final = "overload"
 YEARS: Final = "years"
 WATCHED: Final = "watched"
+SECURED: Final = "secured"
 LEAST_ORDERS: Final = 1_000
 FEWER: Final = 0.1
 """Share of the orders that the alternatives get in closed loops: they are slower, and should not take longer."""
@@ -45,7 +47,7 @@ LINES: Final = (1, 100)
 @click.option("--runs", type=WholeNumber(1, LARGEST), help=f"How often each is measured. Default: {RUNS}.")
 @click.option(
     "--only",
-    type=click.Choice([*(phase.name for phase in PHASES), GROWTH, OVERLOAD, YEARS, WATCHED]),
+    type=click.Choice([*(phase.name for phase in PHASES), GROWTH, OVERLOAD, YEARS, WATCHED, SECURED]),
     multiple=True,
     help="Such a phase only; may be repeated.",
 )
@@ -86,13 +88,15 @@ def main(
 
     watched, only if it is named: c64 with the dashboard open by three viewers beside c64 without metrics, and with
     traces of a tenth of the orders beside c64 without; 15 pairs unless --runs says otherwise. A quarter of an hour.
+
+    secured, only if it is named: c64 with tokens, and with tokens over TLS, beside c64 without; 15 pairs, too.
     """
     if (parts or orders) and YEARS not in only:
         raise click.UsageError(f"--part and --orders go with --only {YEARS}")
     if "half" in only and "c64" not in only:
         raise click.UsageError("`half` goes with c64")
     out.mkdir(parents=True, exist_ok=True)
-    usual = PAIRS if WATCHED in only else RUNS
+    usual = PAIRS if {WATCHED, SECURED} & {*only} else RUNS
     results = report.new(runs or (1 if quick else usual), quick=quick)
     began, code = time.monotonic(), EXIT_FAILED
     try:
@@ -152,6 +156,10 @@ def _measure(
     if WATCHED in only:
         for row in measure_watched(results.runs, shrink):
             results.watched.append(row)
+            added(row)
+    if SECURED in only:
+        for row in measure_secured(results.runs, shrink):
+            results.secured.append(row)
             added(row)
 
 

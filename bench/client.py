@@ -1,6 +1,7 @@
 """HTTP/1.1 as a load generator needs it: raw requests over connections that stay open, each answer timed."""
 
 import asyncio
+import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -9,6 +10,8 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Final, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
+
+from infra.auth.authorities import authorities
 
 PATIENCE_S: Final = 60.0
 """A system that does not answer for this long is taken to be broken."""
@@ -86,8 +89,10 @@ async def connect(url: str, asker: Asker, count: int) -> list[Connection]:
     at = urlsplit(url)
     assert at.hostname is not None
     assert at.port is not None
-    loop = asyncio.get_running_loop()
-    made = [await loop.create_connection(lambda: Connection(asker), at.hostname, at.port) for _ in range(count)]
+    loop, known = asyncio.get_running_loop(), authorities(os.environ) if at.scheme == "https" else None
+    made = [
+        await loop.create_connection(lambda: Connection(asker), at.hostname, at.port, ssl=known) for _ in range(count)
+    ]
     return [connection for _, connection in made]
 
 

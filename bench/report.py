@@ -12,12 +12,13 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct, field
 
+from bench import secured
 from bench.ceilings import Ceiling
 from bench.checkout import commit
 from bench.growth import Grown
 from bench.overload import AS_BEFORE, Overloaded
 from bench.phases import Row
-from bench.watched import PLAIN, TRACED, UNMEASURED, VIEWED, costs
+from bench.watched import PLAIN, TRACED, UNMEASURED, VIEWED, Cost, costs
 from bench.years import SHARES, Long, Rolled, Steady, Tenth, Years, share_phase
 
 
@@ -35,13 +36,22 @@ class Results(Struct):
     overload: list[Overloaded] = field(default_factory=list)
     years: Years | None = None
     watched: list[Row] = field(default_factory=list)
+    secured: list[Row] = field(default_factory=list)
     """The runs of both sides of each pair, in the order in which they ran."""
 
     @property
     def measured(self) -> bool:
         """Whether there is a result."""
         return any(
-            (self.rows, self.ceilings, self.growth, self.overload, self.years not in (None, Years()), self.watched)
+            (
+                self.rows,
+                self.ceilings,
+                self.growth,
+                self.overload,
+                self.years not in (None, Years()),
+                self.watched,
+                self.secured,
+            )
         )
 
 
@@ -68,7 +78,8 @@ class Medians:
         self.growth = results.growth
         self.overload = results.overload
         self.years = results.years or Years()
-        self.costs = {(cost.of, cost.beside): cost for cost in costs(results.watched)}
+        found = [*costs(results.watched), *costs(results.secured, secured.COMPARED)]
+        self.costs = {(cost.of, cost.beside): cost for cost in found}
         self._rows: dict[tuple[str, str], list[Row]] = {}
         for row in (*results.rows, *self.years.rates):
             self._rows.setdefault((row.phase, row.system), []).append(row)
@@ -138,12 +149,14 @@ def _rolled(value: Callable[[Rolled], float]) -> Callable[[Medians], float | Non
     return lambda medians: None if medians.years.rolled is None else value(medians.years.rolled)
 
 
-def _cost(of: str, beside: str) -> Callable[[Medians], float | None]:
-    """Orders a second as a share of those beside it."""
+def _cost(
+    of: str, beside: str, what: Callable[[Cost], float] = lambda cost: cost.per_s
+) -> Callable[[Medians], float | None]:
+    """Orders a second, or `what` else, as a share of that beside it."""
 
     def share(medians: Medians) -> float | None:
         cost = medians.costs.get((of, beside))
-        return None if cost is None else cost.per_s
+        return None if cost is None else what(cost)
 
     return share
 
@@ -199,6 +212,12 @@ BARS: Final = (
     Bar("rolled: broker's memory at the end, × after two", _rolled(lambda rolled: rolled.memory), at_most=1.2),
     Bar("rolled: refused", _rolled(lambda rolled: rolled.refused), at_most=0.0),
     Bar(f"watched: {VIEWED}: orders/s, × {UNMEASURED}", _cost(VIEWED, UNMEASURED), at_least=0.97),
+    Bar(f"secured: {secured.SECURED}: orders/s, × {secured.OPEN}", _cost(secured.SECURED, secured.OPEN), at_least=0.9),
+    Bar(
+        f"secured: {secured.SECURED}: CPU an order, × {secured.OPEN}",
+        _cost(secured.SECURED, secured.OPEN, lambda cost: cost.cpu),
+        at_most=1.12,
+    ),
     Bar(f"watched: {TRACED}: orders/s, × {PLAIN}", _cost(TRACED, PLAIN), at_least=0.95),
 )
 

@@ -7,6 +7,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from bench import secured
 from bench.growth import Grown
 from bench.overload import Latency, Overloaded
 from bench.report import Medians, Results, ratios
@@ -40,8 +41,10 @@ def show(results: Results, console: Console) -> None:
             console.print(_of_steady(results.years.steady), highlight=False)
         if results.years.rolled:
             console.print(_of_rolled(results.years.rolled))
+    if secured_costs := costs(results.secured, secured.COMPARED):
+        console.print(_of_costs(secured_costs, "secured: c64"))
     if found_costs := costs(results.watched):
-        console.print(_of_costs(found_costs))
+        console.print(_of_costs(found_costs, "watched: c64"))
     if found := ratios(results):
         parts = [("overloads", results.overload), ("long and steady runs", results.years)]
         once = "".join(f"; {name} once" for name, measured in parts if measured)
@@ -146,8 +149,8 @@ def _of_rolled(rolled: Rolled) -> Table:
     return table
 
 
-def _of_costs(found: Sequence[Cost]) -> Table:
-    table = _table("watched: c64", "beside", "pairs", "orders/s, ×", "95 % interval", "CPU an order, ×", left=2)
+def _of_costs(found: Sequence[Cost], what: str) -> Table:
+    table = _table(what, "beside", "pairs", "orders/s, ×", "95 % interval", "CPU an order, ×", left=2)
     for cost in found:
         interval = f"{cost.low:.3f} to {cost.high:.3f}"
         table.add_row(cost.of, cost.beside, f"{cost.pairs}", f"{cost.per_s:.3f}", interval, f"{cost.cpu:.3f}")

@@ -1,8 +1,11 @@
 """The orders of a run, the goods that the systems need beforehand, and the totals expected afterwards."""
 
+import functools
 import itertools
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -15,6 +18,29 @@ POINTS: Final = 10
 DISCOUNT: Final = 300  # won
 PLENTY: Final = 10**9
 EXPIRES: Final = "2099-01-01T00:00:00Z"
+
+KEYS: Final = "BENCH_KEYS"
+"""Names the folder with the development key of a system that asks for tokens; unset: it does not."""
+SCOPES: Final = ("products:write", "points:charge", "coupons:issue", "ops:read")
+TOKEN_S: Final = 3_600
+
+
+@functools.cache
+def authorization(user: str, scopes: tuple[str, ...]) -> str:
+    """The header Authorization of this user, with a token of the key in the folder that KEYS names."""
+    from infra.auth.development import mint  # noqa: PLC0415 - an extra
+    from ops.token import AUDIENCE, ISSUER  # noqa: PLC0415
+
+    claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": user, "scope": " ".join(scopes)}
+    return f"Bearer {mint(_key(os.environ[KEYS]), claims, TOKEN_S)}"
+
+
+@functools.cache
+def _key(folder: str) -> Any:
+    from infra.auth.development import development_key  # noqa: PLC0415 - an extra
+
+    return development_key(Path(folder))
+
 
 End = Literal["confirmed", "coupon-unknown", "points-insufficient", "product-out-of-stock"]
 
@@ -30,7 +56,9 @@ class Request(NamedTuple):
 
     def encode(self) -> bytes:
         head = f"{'GET' if self.body is None else 'POST'} {self.path} HTTP/1.1\r\nHost: localhost\r\n"
-        if self.user:
+        if KEYS in os.environ:
+            head += f"Authorization: {authorization(self.user or 'operator', () if self.user else SCOPES)}\r\n"
+        elif self.user:
             head += f"X-User-Id: {self.user}\r\n"
         if self.key:
             head += f"Idempotency-Key: {self.key}\r\n"

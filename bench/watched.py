@@ -3,7 +3,7 @@
 Each pair has one run of either side, one right after the other; which of them is first alternates.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import comb
 from pathlib import Path
 from statistics import median
@@ -50,17 +50,24 @@ class Cost(Struct, frozen=True):
 
 def measure_watched(pairs: int, shrink: float = 1.0) -> Iterator[Row]:
     """Run every side this often, in turns, and yield each row. Raises LoadFailed, WentWrong, StartFailed."""
+    return measure_sides("watched", SIDES, pairs, shrink)
+
+
+def measure_sides(
+    phase: str, sides: Mapping[str, Callable[[Path], System]], pairs: int, shrink: float
+) -> Iterator[Row]:
+    """Run c64 on every side this often, in turns; yield each row, as of this phase."""
     for number in range(pairs):
-        for side in SIDES if number % 2 == 0 else reversed(SIDES):
-            row = run(C64, side, shrink=shrink, systems=SIDES)
-            row.phase = "watched"
+        for side in sides if number % 2 == 0 else reversed(list(sides)):
+            row = run(C64, side, shrink=shrink, systems=sides)
+            row.phase = phase
             yield row
 
 
-def costs(rows: list[Row]) -> list[Cost]:
+def costs(rows: list[Row], compared: Sequence[tuple[str, str]] = COMPARED) -> list[Cost]:
     """Compare the sides, run by run in the order in which they ran."""
     found = []
-    for of, beside in COMPARED:
+    for of, beside in compared:
         mine, others = ([row for row in rows if row.system == side] for side in (of, beside))
         pairs = list(zip(mine, others, strict=False))
         if pairs:

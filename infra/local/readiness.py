@@ -115,6 +115,11 @@ def wait_until_ready(url: str, name: str, process: Process, pid: int | None = No
             break
 
 
+def forget_client() -> None:
+    """Make the client for the next request anew: the environment has another token or authority."""
+    _client.cache_clear()
+
+
 @functools.cache
 def _client() -> httpx.Client:
     """Return the one client for all requests, because making a client takes 20 ms.

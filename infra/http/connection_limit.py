@@ -1,6 +1,7 @@
 """How many connections may be open, and how long each may wait for its client."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import structlog
@@ -46,11 +47,15 @@ class ConnectionLimit:
         self._loop = loop
         self._max = max_connections
         self._open = 0
+        self.handshakes: dict[LimitedConnection, Callable[[], None]] = {}
+        """By connection that is not opened yet: what to call when it is, so that it is counted once."""
         self._waiting: dict[LimitedConnection, float] = {}  # deadlines; the longest wait first
         self._replaced = self._refused = 0  # since the last log line
         self._next_log = 0.0
 
     def opened(self, connection: LimitedConnection) -> None:
+        if (ended := self.handshakes.pop(connection, None)) is not None:
+            ended()
         self._open += 1
         self.waits(connection, self.keep_alive_s)
         if self._open > self._max:

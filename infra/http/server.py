@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 import uvicorn
 from litestar import Litestar
@@ -19,8 +19,9 @@ from litestar import Litestar
 from infra.http.connection import HttpConnection
 from infra.http.connection_limit import ConnectionLimit
 from infra.http.grammar import REQUEST_S
+from infra.http.handshake import TlsListener
 from infra.http.pacing import RequestPacer
-from infra.listening import BACKLOG, is_held
+from infra.listening import is_held
 from infra.tuning import raise_open_file_limit
 
 MAX_CONNECTIONS: Final = 16_384
@@ -79,22 +80,19 @@ class Server(uvicorn.Server):
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept connections; with TLS its handshake has to be over within HANDSHAKE_S."""
+        """Begin to accept connections; with TLS each has HANDSHAKE_S for its handshake, and counts meanwhile."""
         if self._tls is None or sockets is None:
             await super().startup(sockets)
             return
         await self.lifespan.startup()
-        loop = asyncio.get_running_loop()
         made = partial(
-            self.config.http_protocol_class,
-            config=self.config,  # type: ignore[call-arg]
+            cast("Callable[..., HttpConnection]", self.config.http_protocol_class),
+            config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
-        self.servers = [
-            await loop.create_server(made, sock=one, ssl=self._tls, ssl_handshake_timeout=HANDSHAKE_S, backlog=BACKLOG)
-            for one in sockets
-        ]
+        listening = [TlsListener(one, self._limit, self._tls, HANDSHAKE_S, made) for one in sockets]
+        self.servers = cast("list[asyncio.Server]", listening)  # uvicorn closes them, and waits until they are
         self.started = True
 
     async def on_tick(self, counter: int) -> bool:

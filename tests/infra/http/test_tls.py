@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import shutil
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -114,6 +115,64 @@ async def test_a_handshake_that_does_not_end_is_not_waited_for(
                 with contextlib.suppress(ConnectionError):
                     assert await reader.read() in (b"", b"\x15\x03\x01\x00\x02\x02\x28")
                 writer.close()
+
+
+async def test_handshakes_that_do_not_end_take_places_of_connections(made: DevelopmentCertificate) -> None:
+    certificate = ServerCertificate(made.certificate, made.key)
+    async with serving(tls=certificate.context, max_connections=3) as port:
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
+        async with asyncio.timeout(4):  # all but three are closed before the time of a handshake is over
+            for reader, writer in silent[:17]:
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+                writer.close()
+            assert await once(port, made) == b'{"a":1}'
+        for _, writer in silent[17:]:
+            writer.close()
+
+
+async def test_a_connection_is_counted_once_while_its_handshake_ends(made: DevelopmentCertificate) -> None:
+    certificate = ServerCertificate(made.certificate, made.key)
+    async with serving(tls=certificate.context, max_connections=2) as port:
+        both = [await connected(port, made) for _ in range(2)]
+        assert [await asked(*one) for one in both] == [b'{"a":1}'] * 2
+        for _, writer in both:
+            writer.close()
+
+
+async def test_a_request_right_behind_the_handshake_is_answered(made: DevelopmentCertificate) -> None:
+    async with secured(made) as (port, _):
+        for length in (7, 16_000):
+            said = (b'{"a":1' + b" " * (length - 7) + b"}", ECHO)[length == 7]
+            if length > 7:
+                head = b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+                said = head + b"Content-Length: %d\r\n\r\n" % length + said
+            answer = await asyncio.to_thread(said_with_the_handshake, port, made, said)
+            assert answer.startswith(b"HTTP/1.1 201 ")
+            assert answer.endswith(b'{"a":1}')
+
+
+def said_with_the_handshake(port: int, made: DevelopmentCertificate, said: bytes) -> bytes:
+    """Send the last part of the client's handshake and `said` in one go; return the answer."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context(cafile=made.authority).wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as link:
+        while True:
+            try:
+                client.do_handshake()
+            except ssl.SSLWantReadError:
+                link.sendall(outgoing.read())
+                incoming.write(link.recv(16 << 10))
+            else:
+                break
+        client.write(said)
+        link.sendall(outgoing.read())
+        answer = b""
+        while not answer.endswith(b"}"):
+            incoming.write(link.recv(16 << 10))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                answer += client.read()
+        return answer
 
 
 def serial(writer: asyncio.StreamWriter) -> int:

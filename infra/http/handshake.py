@@ -1,0 +1,117 @@
+"""Accepts connections for TLS. Each counts, and waits, as one of the server's connections before its handshake ends."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import structlog
+
+from infra.http.connection import HttpConnection
+from infra.http.connection_limit import ConnectionLimit
+from infra.listening import BACKLOG
+
+logger = structlog.get_logger()
+
+RETRY_S: Final = 1.0  # after a connection could not be accepted, such as for want of open files
+
+
+class TlsListener:
+    """Accepts connections of one listening socket until `close`. In uvicorn's list of servers it is one of them."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        limit: ConnectionLimit,
+        context: ssl.SSLContext,
+        handshake_s: float,
+        make: Callable[[], HttpConnection],
+    ) -> None:
+        """Begin to accept. `make` returns a connection's protocol. A handshake has to end within `handshake_s`."""
+        listener.setblocking(False)
+        listener.listen(BACKLOG)
+        self._listener = listener
+        self._limit = limit
+        self._context = context
+        self._handshake_s = handshake_s
+        self._make = make
+        self._handshakes: set[Handshake] = set()
+        self._accepts = asyncio.get_running_loop().create_task(self._accept())
+
+    def close(self) -> None:
+        """Accept no more, and abort what has not ended its handshake."""
+        self._accepts.cancel()
+        for handshake in self._handshakes:
+            handshake.abort()
+
+    async def wait_closed(self) -> None:
+        """Wait until no more connections are accepted, after `close`."""
+        await asyncio.wait([self._accepts])
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(self._listener)
+            except OSError as error:
+                logger.warning("a connection cannot be accepted", error=str(error), next_step="see `ulimit -n`")
+                await asyncio.sleep(RETRY_S)
+                continue
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            handshake = Handshake(accepted, self._limit, self._context, self._handshake_s, self._make)
+            self._handshakes.add(handshake)
+            handshake.task.add_done_callback(partial(self._forget, handshake))
+            await asyncio.sleep(0)  # accepting alone would not let others run while many connect
+
+    def _forget(self, handshake: "Handshake", _: asyncio.Task[None]) -> None:
+        self._handshakes.discard(handshake)
+
+
+class Handshake:
+    """One accepted connection until its handshake has ended."""
+
+    def __init__(
+        self,
+        accepted: socket.socket,
+        limit: ConnectionLimit,
+        context: ssl.SSLContext,
+        seconds: float,
+        make: Callable[[], HttpConnection],
+    ) -> None:
+        self._accepted = accepted
+        self._limit = limit
+        self._connection = make()
+        self._succeeded = self._counted_elsewhere = False
+        self.task = asyncio.get_running_loop().create_task(self._run(context, seconds))
+        self.task.add_done_callback(self._end)
+        limit.handshakes[self._connection] = self._give_place
+        limit.opened(self)
+        limit.waits(self, seconds)
+
+    def expired(self) -> None:
+        self.task.cancel()
+
+    def abort(self) -> None:
+        self.task.cancel()
+
+    async def _run(self, context: ssl.SSLContext, seconds: float) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self._connection, self._accepted, ssl=context, ssl_handshake_timeout=seconds
+            )
+        except OSError:  # the client is gone, does not speak TLS as it should, or took too long
+            return
+        self._succeeded = True
+
+    def _give_place(self) -> None:
+        self._counted_elsewhere = True
+        self._limit.closed(self)
+
+    def _end(self, _: asyncio.Task[None]) -> None:
+        if not self._counted_elsewhere:
+            del self._limit.handshakes[self._connection]
+            self._limit.closed(self)
+        if not self._succeeded:
+            self._accepted.close()

@@ -88,7 +88,6 @@ def main(
 
     watched, only if it is named: c64 with the dashboard open by three viewers beside c64 without metrics, and with
     traces of a tenth of the orders beside c64 without; 15 pairs unless --runs says otherwise. A quarter of an hour.
-
     secured, only if it is named: c64 with tokens, and with tokens over TLS, beside c64 without; 15 pairs, too.
     """
     if (parts or orders) and YEARS not in only:

@@ -4,7 +4,6 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 import structlog
@@ -37,14 +36,11 @@ class TlsListener:
         self._context = context
         self._handshake_s = handshake_s
         self._make = make
-        self._handshakes: set[Handshake] = set()
         self._accepts = asyncio.get_running_loop().create_task(self._accept())
 
     def close(self) -> None:
-        """Accept no more, and abort what has not ended its handshake."""
+        """Accept no more. Handshakes that have begun go on."""
         self._accepts.cancel()
-        for handshake in self._handshakes:
-            handshake.abort()
 
     async def wait_closed(self) -> None:
         """Wait until no more connections are accepted, after `close`."""
@@ -60,13 +56,8 @@ class TlsListener:
                 await asyncio.sleep(RETRY_S)
                 continue
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            handshake = Handshake(accepted, self._limit, self._context, self._handshake_s, self._make)
-            self._handshakes.add(handshake)
-            handshake.task.add_done_callback(partial(self._forget, handshake))
+            Handshake(accepted, self._limit, self._context, self._handshake_s, self._make)  # the limit knows it
             await asyncio.sleep(0)  # accepting alone would not let others run while many connect
-
-    def _forget(self, handshake: "Handshake", _: asyncio.Task[None]) -> None:
-        self._handshakes.discard(handshake)
 
 
 class Handshake:
@@ -84,17 +75,17 @@ class Handshake:
         self._limit = limit
         self._connection = make()
         self._succeeded = self._counted_elsewhere = False
-        self.task = asyncio.get_running_loop().create_task(self._run(context, seconds))
-        self.task.add_done_callback(self._end)
+        self._task = asyncio.get_running_loop().create_task(self._run(context, seconds))
+        self._task.add_done_callback(self._end)
         limit.handshakes[self._connection] = self._give_place
         limit.opened(self)
         limit.waits(self, seconds)
 
     def expired(self) -> None:
-        self.task.cancel()
+        self._task.cancel()
 
     def abort(self) -> None:
-        self.task.cancel()
+        self._task.cancel()
 
     async def _run(self, context: ssl.SSLContext, seconds: float) -> None:
         try:

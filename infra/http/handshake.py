@@ -14,6 +14,7 @@ from infra.listening import BACKLOG
 
 logger = structlog.get_logger()
 
+AT_ONCE: Final = 32  # connections; then others in the process have their turn
 RETRY_S: Final = 1.0  # after a connection could not be accepted, such as for want of open files
 
 
@@ -36,28 +37,33 @@ class TlsListener:
         self._context = context
         self._handshake_s = handshake_s
         self._make = make
-        self._accepts = asyncio.get_running_loop().create_task(self._accept())
+        self._loop = asyncio.get_running_loop()
+        self._retry: asyncio.TimerHandle | None = None
+        self._loop.add_reader(listener, self._accept)
 
     def close(self) -> None:
-        """Accept no more. Handshakes that have begun go on."""
-        self._accepts.cancel()
+        """Accept no more: who connects next stays in the system's queue. Handshakes that have begun go on."""
+        if self._retry is not None:
+            self._retry.cancel()
+        self._loop.remove_reader(self._listener)
 
     async def wait_closed(self) -> None:
-        """Wait until no more connections are accepted, after `close`."""
-        await asyncio.wait([self._accepts])
+        """Return at once: `close` has done all."""
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
+    def _accept(self) -> None:
+        for _ in range(AT_ONCE):
             try:
-                accepted, _ = await loop.sock_accept(self._listener)
+                accepted, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
             except OSError as error:
                 logger.warning("a connection cannot be accepted", error=str(error), next_step="see `ulimit -n`")
-                await asyncio.sleep(RETRY_S)
-                continue
+                self._loop.remove_reader(self._listener)
+                self._retry = self._loop.call_later(RETRY_S, self._loop.add_reader, self._listener, self._accept)
+                return
+            accepted.setblocking(False)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             Handshake(accepted, self._limit, self._context, self._handshake_s, self._make)  # the limit knows it
-            await asyncio.sleep(0)  # accepting alone would not let others run while many connect
 
 
 class Handshake:

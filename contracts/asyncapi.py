@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
@@ -73,8 +74,64 @@ def document() -> dict[str, Any]:
     }
 
 
+def service_document(service: str, hears: Collection[str], version: str) -> dict[str, Any]:
+    """Build the AsyncAPI document of one service, ready for JSON: it sends what it says, and receives what it hears.
+
+    `service`: without `_svc`. `hears`: names of facts. `version`: the service's. The fields `x-eventcatalog-...` are
+    those of EventCatalog, which reads one document for each service.
+    """
+    whole = document()
+    said = {fact.__name__ for name, fact in FACTS.items() if said_by(name) == service}
+    heard = {fact.__name__ for name, fact in FACTS.items() if name in hears}
+    titles = [title for title in whole["channels"] if title in said | heard]
+    for title in titles:
+        role = "provider" if title in said else "client"
+        whole["components"]["messages"][title] |= {
+            "x-eventcatalog-message-type": "event",
+            "x-eventcatalog-role": role,
+        }
+    sent = {title: whole["operations"][title] for title in titles if title in said}
+    received = {
+        f"on{title}": {**whole["operations"][title], "action": "receive", "tags": [{"name": f"{service}_svc"}]}
+        for title in titles
+        if title in heard
+    }
+    messages = {title: whole["components"]["messages"][title] for title in titles}
+    return whole | {
+        "info": {
+            "title": f"{service}_svc",
+            "version": version,
+            "description": f"What {service}_svc says and hears on the stream EVENTS.",
+        },
+        "channels": {title: whole["channels"][title] for title in titles},
+        "operations": sent | received,
+        "components": {"messages": messages, "schemas": _needed(messages, whole["components"]["schemas"])},
+    }
+
+
+def _needed(messages: Any, schemas: dict[str, Any]) -> dict[str, Any]:
+    """Return the schemas that these messages, and these schemas in turn, name."""
+    found: set[str] = set()
+    waiting: list[Any] = [messages]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            name = str(part.get("$ref", "")).rpartition("/")[2]
+            if name in schemas and name not in found:
+                found.add(name)
+                waiting.append(schemas[name])
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+    return {name: schema for name, schema in schemas.items() if name in found}
+
+
+def as_text(document: dict[str, Any]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+
+
 def render() -> bytes:
-    return msgspec.json.format(msgspec.json.encode(document()), indent=1) + b"\n"
+    return as_text(document())
 
 
 if __name__ == "__main__":

@@ -11,16 +11,18 @@ import rich_click as click
 from rich.table import Table
 from rich.text import Text
 
+from contracts.asyncapi import as_text, service_document
 from contracts.fact import Fact
 from contracts.step import fact_name
 from contracts.wire import COMPENSATIONS, FACTS, STEPS
 from infra.core.decider import no_command
 from infra.local.services import ROOT, service_names
+from infra.process.build import installed_version
 from infra.process.service import Service
 from ops.cli import ending_well
-from ops.errors import Found
+from ops.errors import Found, Unusable
 from ops.flow.choreography import Act, Part, Rules, StepFacts, findings
-from ops.output import print_out
+from ops.output import print_line, print_out
 
 PAGE: Final = ROOT / "docs" / "choreography.md"
 BLOCK: Final = re.compile(r"(?<=<!-- flow:begin -->\n).*?(?=<!-- flow:end -->)", re.DOTALL)
@@ -216,11 +218,12 @@ def write(path: Path, block: str) -> None:
 @click.option("--markdown", "how", flag_value="markdown", help="The table of docs/choreography.md.")
 @click.option("--mermaid", "how", flag_value="mermaid", help="A flowchart, for a page that draws Mermaid.")
 @click.option("--json", "how", flag_value="json", help="For machines: services, facts and findings.")
+@click.option("--asyncapi", metavar="SERVICE", help="The AsyncAPI document of one service, such as order.")
 @click.option(
     "--write", "how", flag_value="write", help="Put the table into docs/choreography.md; nothing if there is a finding."
 )
 @ending_well
-def command(how: str | None) -> None:
+def command(how: str | None, asyncapi: str | None) -> None:
     """Show each service's commands, the facts it hears and the facts it may say. It reads the code alone.
 
     A command without a fact that it hears comes from a client or from the clock. Compensations are red. No service
@@ -231,7 +234,20 @@ def command(how: str | None) -> None:
     step not taken as declared; a fact without a cause that no client may cause; a failure or a withdrawal after which a
     service does not undo its part. The exit code is 1, too, if --write finds no page or no markers in it.
     """
-    show(parts(), how)
+    flow = parts()
+    if asyncapi is None:
+        show(flow, how)
+    else:
+        print_line(asyncapi_of(flow, asyncapi.removesuffix("_svc")), flush=True)
+
+
+def asyncapi_of(flow: Sequence[Part], service: str) -> bytes:
+    """Return the AsyncAPI document of a service, as JSON text. Raises Unusable if there is no such service."""
+    part = next((one for one in flow if one.service == service), None)
+    if part is None:
+        raise Unusable(f"there is no service {service}; there are: {', '.join(one.service for one in flow)}")
+    hears = {fact for act in part.acts for fact in act.hears}
+    return as_text(service_document(service, hears, installed_version()))
 
 
 def show(flow: Sequence[Part], how: str | None, page: Path = PAGE) -> None:

@@ -31,6 +31,8 @@ class AuthSettings(ArchiveSettings, frozen=True, kw_only=True):
     """How many such a caller may send at once after a pause."""
     auth_http: Literal["loopback", "anywhere"] = "loopback"
     """Where services may take tokens without TLS."""
+    connections_per_address: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """How many connections one client's address may have at a service; 0: as many as there are."""
     tls_cert_file: str = ""
     """The file with the service's certificate and those between it and its authority (PEM). Empty: plain HTTP."""
     tls_key_file: str = ""

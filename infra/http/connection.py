@@ -74,7 +74,8 @@ class HttpConnection(asyncio.BufferedProtocol):
             "root_path": "",
         }
         self._state.connections.add(self)  # type: ignore[arg-type]
-        self._limit.opened(self)
+        client = self._scope_of_all["client"]
+        self._limit.opened(self, client[0] if client else "")
         if self._limit.stopping:
             self.shutdown()
 

@@ -53,7 +53,7 @@ class TlsListener:
     def _accept(self) -> None:
         for _ in range(AT_ONCE):
             try:
-                accepted, _ = self._listener.accept()
+                accepted, address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -63,7 +63,8 @@ class TlsListener:
                 return
             accepted.setblocking(False)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            Handshake(accepted, self._limit, self._context, self._handshake_s, self._make)  # the limit knows it
+            # the limit knows it from here on
+            Handshake(accepted, self._limit, self._context, self._handshake_s, self._make, address=address[0])
 
 
 class Handshake:
@@ -76,6 +77,8 @@ class Handshake:
         context: ssl.SSLContext,
         seconds: float,
         make: Callable[[], HttpConnection],
+        *,
+        address: str,
     ) -> None:
         self._accepted = accepted
         self._limit = limit
@@ -84,7 +87,7 @@ class Handshake:
         self._task = asyncio.get_running_loop().create_task(self._run(context, seconds))
         self._task.add_done_callback(self._end)
         limit.handshakes[self._connection] = self._give_place
-        limit.opened(self)
+        limit.opened(self, address)
         limit.waits(self, seconds)
 
     def expired(self) -> None:

@@ -48,6 +48,7 @@ class Server(uvicorn.Server):
         request_s: float = REQUEST_S,
         last_request_s: float | None = None,
         *,
+        per_address: int = 0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """Increase the process's limit of open files. Admit `max_connections`, or fewer to leave OTHER_FILES files.
@@ -55,14 +56,14 @@ class Server(uvicorn.Server):
         A connection without a request is closed after `keep_alive_s`; a request that has begun has to be whole within
         `request_s`. When the server stops, an idle connection stays open `last_request_s` for one more request. None:
         LAST_REQUEST_S if a starter holds the listening socket, else 0, as nobody serves the next connection either.
-        `tls` None: plain HTTP. Needs a running event loop.
+        One client's address may have `per_address` connections; 0: all. `tls` None: plain HTTP. Needs a running loop.
         """
         if last_request_s is None:
             last_request_s = LAST_REQUEST_S if is_held() else 0.0
         most = min(max_connections, max(1, raise_open_file_limit() - OTHER_FILES))
         loop = asyncio.get_running_loop()
         self._tls = tls
-        self._limit = ConnectionLimit(loop, most, keep_alive_s, request_s, last_request_s)
+        self._limit = ConnectionLimit(loop, most, keep_alive_s, request_s, last_request_s, per_address=per_address)
         max_body_bytes = app.request_max_body_size
         assert isinstance(max_body_bytes, int), "an app without a limit of its bodies"
         super().__init__(

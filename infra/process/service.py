@@ -191,7 +191,7 @@ async def _run_until_signal(
     for watcher in (archive_watch.watch, *service.watchers):
         watcher(runtime)
     app = build(service.name, service.routes(runtime), runtime, service.caller_header)
-    server = Server(app, tls=tls_context(runtime.settings))
+    server = Server(app, per_address=runtime.settings.connections_per_address, tls=tls_context(runtime.settings))
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         loop.add_signal_handler(number, runtime.closing.set)

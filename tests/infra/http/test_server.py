@@ -414,3 +414,23 @@ async def test_a_connection_too_many_is_closed_when_all_others_have_requests_to_
     lines: list[Any] = [line for line in logged if "limit" in line]
     assert [(line["log_level"], line["limit"], line["new_refused"]) for line in lines] == [("warning", 2, 1)]
     assert "ulimit -n" in lines[0]["next_step"]
+
+
+async def test_one_address_has_so_many_connections_and_the_next_one_is_closed() -> None:
+    async with serving(per_address=2) as port:
+        first, second = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+        first[1].close()
+        await first[1].wait_closed()
+
+        async for _ in attempts("the place to be free"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                writer.write(question(b"{}"))
+                assert (await reader.readline()).startswith(b"HTTP/1.1 201 ")
+                break
+        writer.close()
+        second[1].close()

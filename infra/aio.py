@@ -17,7 +17,7 @@ CANCEL_AGAIN_S: Final = 0.25
 
 
 async def wait(event: asyncio.Event, seconds: float | None) -> bool:
-    """Wait until the event is set, but no longer than `seconds` (None: without a limit). Returns whether it is set."""
+    """Wait until the event is set, but no longer than `seconds` (None: without a limit). Returns whether it was set."""
     if event.is_set() or seconds is None:
         return await event.wait()
     try:
@@ -29,7 +29,7 @@ async def wait(event: asyncio.Event, seconds: float | None) -> bool:
 
 
 async def in_thread(call: Callable[[], T]) -> T:
-    """Run `call` in a thread; return its result, or raise its error. `call` has always ended by then.
+    """Run `call` in a thread; return its result, or raise its error. `call` has ended by then.
 
     A thread cannot be canceled. So if the caller is canceled, this waits for the end of `call`, drops its result or
     error, and only then raises CancelledError: nobody lets go of a lock, or does the same again, while the thread works

@@ -12,7 +12,7 @@ from infra.bucket_url import BucketUrl, parse_bucket_url
 
 
 class ArchiveSettings(Struct, frozen=True, kw_only=True):
-    """The settings of the archive. A subclass calls `check_archive` in its `__post_init__`."""
+    """The settings of the archive. Making one checks nothing: `check_archive` does."""
 
     data_dir: Path = Path(".data")
     archive_dir: str = ""
@@ -31,10 +31,10 @@ class ArchiveSettings(Struct, frozen=True, kw_only=True):
     archive_cache_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 60)] = 1 << 30
 
     def check_archive(self) -> None:
-        """Raise ValueError if the settings of a bucket cannot be used, or obstore is not installed.
+        """Raise ValueError if ARCHIVE_URL or ARCHIVE_ENDPOINT cannot be used, or obstore is not installed.
 
-        Its text says what to do, without values.
-        Without `archive_url` nothing is checked: the other settings of a bucket are not used then.
+        Also if ARCHIVE_DIR is set beside ARCHIVE_URL. The message shows no values. Without `archive_url` nothing is
+        checked, as the bucket's settings are not used then.
         """
         if not self.archive_url:
             return

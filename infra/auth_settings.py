@@ -1,4 +1,4 @@
-"""Whose tokens services take, and where the keys are with which they are verified."""
+"""The settings of callers' tokens: issuer, audience, keys and rate limit; and of TLS: certificate, key, authorities."""
 
 import importlib.util
 from typing import Annotated, Final, Literal
@@ -13,7 +13,7 @@ INSTALL: Final = "`uv sync --inexact --extra auth` installs it"
 
 
 class AuthSettings(ArchiveSettings, frozen=True, kw_only=True):
-    """The settings of callers' tokens. A subclass calls `check_auth` in its `__post_init__`."""
+    """The settings of callers' tokens and of TLS. Making one checks nothing: `check_auth` does."""
 
     auth_keys: str = ""
     """The file or the URL of the JWKS with the issuer's public keys; empty: callers need no token."""
@@ -41,7 +41,11 @@ class AuthSettings(ArchiveSettings, frozen=True, kw_only=True):
     """The file with the authorities by which tools know services (PEM). Empty: those of the system."""
 
     def check_auth(self, bind_host: str) -> None:
-        """Raise ValueError if services on this address could be asked by anybody, or tokens could not be verified."""
+        """Raise ValueError if the settings of tokens, TLS and this address do not go together, or a library is missing.
+
+        `bind_host` must be a loopback address, or tokens be required, and come over TLS unless `auth_http` is anywhere.
+        No file is read, and no URL is asked.
+        """
         self._check_tls()
         if not self.auth_keys:
             if not is_loopback(bind_host):

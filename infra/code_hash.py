@@ -1,7 +1,7 @@
 """A hash of the code that makes a cached value, so that a value made by other code is recognised and made again.
 
-The hash covers a function or class and, transitively, every definition that it names in its own top-level
-package, `contracts` or `infra`: helpers, constants, base classes, facts. An import inside a function is not followed.
+The hash covers a function or class and, transitively, every definition that it names in `contracts`, `infra` or the
+top-level package of a root: helpers, constants, base classes, facts. An import inside a function is not followed.
 Comments, docstrings and layout do not count, nor do other packages and libraries.
 """
 

@@ -49,7 +49,7 @@ def publish(path: Path, unfinished: Path | None = None) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Make the file, or replace its content, durably; a power cut leaves the old or the new content, never a part."""
+    """Put a file with this content at the path, durably; a power cut leaves the older file, if any, or the new one."""
     temporary(path).write_bytes(content)
     publish(path)
 

@@ -1,6 +1,6 @@
-"""Writes lines to a descriptor without ever making the caller of `put` wait for a reader that is slow or gone.
+"""Writes lines in a thread of its own: the caller of `put` does not wait for a reader that is slow or gone.
 
-A thread writes. If nobody reads, or the disk is full, lines are dropped and counted; a later line of its own says so.
+If nobody reads, or the disk is full, lines are dropped and counted; a later line of its own says so.
 """
 
 import errno

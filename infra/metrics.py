@@ -1,8 +1,8 @@
 """The instruments of a process's metrics: counters, histograms and gauges, with labels from closed sets.
 
 To count costs a fraction of a microsecond: plain integers and lists are changed, and a histogram finds its bucket by
-bisection. The format of Prometheus is made at a scrape (infra/http/operators/metrics.py). A label's values are never
-ids of what clients send, so the number of series is bounded.
+bisection. The format of Prometheus is made at a scrape (infra/http/operators/metrics.py). Take no id of what
+clients send as a label's value: each value is another series.
 """
 
 from bisect import bisect_left
@@ -18,7 +18,7 @@ SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.
 
 
 class Counter:
-    """Counts from 0 at the start of the process: add to `value`."""
+    """Counts from 0 when it is made: add to `value`."""
 
     __slots__ = ("value",)
 

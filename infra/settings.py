@@ -101,7 +101,7 @@ def http_url(host: str, port: int, scheme: str = "http") -> str:
 
 
 class SettingsError(Exception):
-    """A setting cannot be used. The message, for an operator, says what is wrong."""
+    """A setting, an argument or the state of the system does not allow what was asked. The message tells why."""
 
 
 S = TypeVar("S", bound=Settings)

@@ -1,4 +1,4 @@
-"""Makes the URIs by which SQLite opens a file otherwise than for reading and writing."""
+"""Makes the URI by which SQLite opens a file for reading only."""
 
 from pathlib import Path
 

@@ -27,8 +27,7 @@ def use_batch_scheduling() -> None:
     """Schedule this thread, and the threads and processes it starts later, as batch work (Linux's SCHED_BATCH).
 
     Nothing happens on other systems, or where it is not allowed. A batch process that is woken up does not preempt
-    the running one. So more messages wait when its turn comes, and share one commit and one write. On a machine with a
-    spare core nothing changes.
+    the running one. So more messages wait when its turn comes, and share one commit and one write.
     """
     with contextlib.suppress(AttributeError, OSError):  # another system, or a sandbox that does not allow it
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

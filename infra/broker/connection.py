@@ -1,6 +1,6 @@
 """One connection to the broker, for one session: it never reconnects by itself.
 
-Nothing buffered for one broker is ever flushed into another, and each new session asks the stream where to continue.
+So what is buffered for one server is never sent to another.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Makes, updates and resets durable consumers of the stream.
 
-A service or read model, here a listener, has a consumer for each kind of fact that it hears, on each generation of the
-stream.
+A service or read model, here a listener, has a consumer for each kind of fact that it hears, or one for all messages,
+on each generation that the broker has.
 """
 
 from collections.abc import Collection, Sequence
@@ -75,7 +75,7 @@ def consumer_config(
 
 
 def session_of(info: ConsumerInfo) -> str:
-    """Return the name of the session that last made or updated the consumer, for a copy its original; empty if none."""
+    """Return the name of the session that last made or updated the consumer (a copy: its original); empty if none."""
     return (info.config.metadata or {}).get(SESSION, "")
 
 

@@ -71,7 +71,7 @@ class StreamMisconfigured(BrokerMisconfigured):
 class ArchiveUnusable(BrokerMisconfigured):
     """The archive cannot be read, or is not the one that the streams know. The message says where it is, and why.
 
-    No session can begin before it is back: what is archived would be published again.
+    Without it services would publish again what is archived.
     """
 
 

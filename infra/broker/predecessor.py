@@ -1,5 +1,4 @@
-"""The one consumer that a listener had in the version before, which heard several facts at once: its successors go on
-where it was."""
+"""The one consumer that a listener had in the version before, for several facts at once: its successors go on there."""
 
 import contextlib
 from typing import NamedTuple

@@ -63,9 +63,9 @@ class Relay:
         window: int = WINDOW,
         read_batch: int = READ_BATCH,
     ) -> None:
-        """`max_bytes` is the size of the largest message, headers included, that the broker takes.
+        """`max_bytes`: the largest message, with headers, that the broker takes. `read_batch`: most records of a read.
 
-        `window` is the widest span of log positions in flight; `read_batch` is the most records of one read of the log.
+        `window`: with facts in flight, no position more than so many above `acked` is sent.
         """
         self._service = service
         self._store = store

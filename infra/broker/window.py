@@ -7,7 +7,7 @@ WINDOW: Final = 512  # log positions
 
 
 class Window:
-    """Tracks the log positions that were sent and are not acknowledged yet, and bounds their span.
+    """Tracks the log positions that were sent and are not acknowledged yet, and bounds how far they are above `acked`.
 
     `sent` adds positions in rising order, which need not follow each other. `ack` may take them in any order.
     A position may be sent only if `admits` allows it.

@@ -33,7 +33,7 @@ class Backlog:
 
     @property
     def lag_s(self) -> float:
-        """About how many seconds the oldest message after the last handled one waits.
+        """About how many seconds the oldest message after the last handled one waits, at most.
 
         0 if the last look found none, and before the first look.
         """

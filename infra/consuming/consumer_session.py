@@ -1,9 +1,8 @@
-"""One session of a service or a read model with the broker: its durable consumers, one for each kind of fact that it
-hears, on each generation of the stream.
+"""One session of a service or a read model with the broker: its durable consumers on the generations of the stream.
 
 Each consumer delivers in the stream's order, but the consumers do not wait for each other. So a service may hear an
-effect before its cause; its fences allow that. The retry queue is shared: a service's messages of one key wait for each
-other, whichever consumer delivered them.
+effect before its cause; its fences allow that. The retry queue is shared: behind a failed message,
+a service's later ones of its key wait, whichever consumer delivers them.
 """
 
 import asyncio
@@ -173,7 +172,7 @@ class ConsumerSession:
             await consumer.acknowledge()
 
     def close(self) -> None:
-        """End the session: hand over and retry nothing more; `run` returns. A second call has no effect."""
+        """End the session: hand over and retry nothing more; `run` returns, or raises if `failed` was called before."""
         for consumer in self.consumers:
             consumer.stop()
         self.retry_queue.close()

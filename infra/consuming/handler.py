@@ -21,8 +21,8 @@ class Handler(Protocol):
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
         """Handle one message, again or after it waited; return the facts once they are recorded.
 
-        The caller handles messages of one key in order. Raises StoreUnavailable if the store fails: the facts may be
-        recorded. Raises the error for which the message is rejected: nothing of it is recorded.
+        Call it for messages of one key one after another, in their order. Raises StoreUnavailable if the store fails:
+        the facts may be recorded. Raises the error for which the message is rejected: nothing of it is recorded.
         """
         ...
 

@@ -1,7 +1,7 @@
 """The note of a dead letter's redrives in vain: a message of DEAD beside the dead letter, so it outlives processes.
 
-The note's subject is the dead letter's with `.redriven` behind it. A listener's key has one note at most: each redrive
-in vain replaces it, and it is deleted with the last dead letter of the key. No service reads it for its work.
+The note's subject is the dead letter's with `.redriven` behind it. A new note of a listener's key replaces the one
+before. No service reads it for its work.
 """
 
 from collections.abc import Sequence

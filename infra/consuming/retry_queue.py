@@ -102,8 +102,8 @@ class RetryQueue:
         """Handle the key's dead letters in order, up to the first rejected again, included; return their outcomes.
 
         Each that was handled is deleted. A dry run decides, but records and deletes nothing. Dead letters that DEAD no
-        longer has are left out. Waits for the key's turn. Raises SessionOver; StoreUnavailable, which in a dry run is
-        an outcome instead; the client's errors.
+        longer has are left out. Waits for the key's turn. Raises SessionOver; StoreUnavailable, but in a dry run an
+        error of the store is an outcome; the client's errors.
         """
         return await self._ask(key, lambda: self._preview(key) if dry_run else self._redrive(key))
 

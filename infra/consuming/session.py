@@ -1,7 +1,6 @@
 """A service's side of the broker: its relay publishes its log, and its consumers deliver to its writer.
 
-Each session asks the stream where to continue, and makes each consumer continue after its last message that was really
-acknowledged.
+Each session asks the stream where to continue, and makes the consumers deliver what is not acknowledged.
 """
 
 import asyncio
@@ -50,7 +49,7 @@ SHUTDOWN_S: Final = 3.0  # for publishing and acknowledging the work in hand
 class Broker:
     """Publishes a service's log into EVENTS, and delivers the facts it hears to its writer, in session after session.
 
-    The writer is suspended until the first session has compared the log with the stream.
+    The writer is suspended until a session has compared the log with the stream.
     """
 
     def __init__(

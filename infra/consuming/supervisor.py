@@ -1,7 +1,7 @@
 """Sessions with the broker, one after another until `stopping` is set: after any failure, too, a new one begins.
 
-Each session has a fresh connection, makes missing streams and consumers, and resets its consumers to continue after
-what is really recorded. A service has one supervisor, and so has each of its read models of the stream.
+Each session has a fresh connection, and makes missing streams and consumers. A service has one supervisor, and so has
+each of its read models of the stream.
 """
 
 import asyncio

@@ -148,7 +148,8 @@ class Batch:
     def _body(self, fact: Fact) -> bytes:
         """Encode a fact that is to be recorded. Raises Unpublishable for a `flaw` of the fact.
 
-        Also raises TooLarge if a client's first fact of a stream takes more than FIRST_SHARE of the largest message.
+        Also raises TooLarge if a fact without a cause takes more than FIRST_SHARE of the largest message, and its
+        stream has no records before this command.
         """
         body, most = encode(fact), self._max_bytes
         if (why := flaw(fact, body, most)) is not None:

@@ -7,7 +7,7 @@ from infra.core.state_cache import CACHED_STATES, SNAPSHOT_EVERY
 
 @dataclass(frozen=True, slots=True)
 class WriterLimits:
-    """Limits of one Writer: the sizes and pace of its batches, its queue, its snapshots.
+    """Limits of one Writer: the sizes and pace of its batches, its queue, its snapshots, its cache.
 
     The defaults for batches were measured with all services under load (docs/benchmark.md).
     """

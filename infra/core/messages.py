@@ -33,7 +33,7 @@ class Delivery(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The subject's last token. A service handles deliveries of one key in their order.
+        """The subject's last token. A service's later deliveries of the key wait behind one that failed.
 
         Of a token that is longer than MAX_KEY, a hash takes the place of its end, so that subjects with the key fit
         into the broker's line of 4,096 bytes.
@@ -64,7 +64,7 @@ class Acknowledger(Protocol):
     """Whether the session is over. Nothing more is acknowledged then: unacknowledged deliveries come again later."""
 
     def defers(self, delivery: Delivery) -> bool:
-        """Take this delivery back, to wait in the retry queue, if an earlier one of its key waits or is a dead letter.
+        """Take this delivery back into the retry queue, if that has work of its key, or the key has dead letters.
 
         Returns whether it was taken back. If so, the handler must not handle it. A handler that has to keep the order
         of a key calls this before it handles a delivery.

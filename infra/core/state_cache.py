@@ -144,7 +144,6 @@ class StateCache:
 def snapshot_topic(name: str, aggregate: Aggregate) -> str:
     """The topic of the snapshots of the aggregate of category `name`: `<name>.snapshot.<hash>`.
 
-    The hash is of the code that folds the state, so a snapshot that other code made is never read. Without a snapshot
-    a stream is folded from its records, as `orders at` and `orders what-if` always do.
+    The hash is of the code that folds the state (`code_hash`): other code has another topic, so it reads none of these.
     """
     return f"{name}.snapshot.{code_hash(aggregate.evolve, type(aggregate.state()))}"

@@ -25,7 +25,7 @@ class UnreadableStreams:
         self._damaged: dict[str, str] = {}
 
     def add(self, stream: str, why: str, *, newer: bool, log: bool = True) -> None:
-        """Remember a stream; the first time, and with `log`, log it as an error.
+        """Remember a stream. With `log`, log it as an error, but only if it was not remembered before.
 
         At most MOST streams of newer code and MOST damaged ones are remembered; a further one is not logged either.
         `why` is shown to operators. `newer`: newer code recorded a fact of the stream; otherwise it is damaged.

@@ -72,7 +72,9 @@ class Writer:
 
     def suspend(self, because: str, *, reads_too: bool = False) -> None:
         """Until `resume`, let `execute` raise StoreUnavailable(`because`), and with `reads_too` let `read` do so, too.
-        Deliveries, retried ones too, and requests already queued are still decided and recorded."""
+
+        Deliveries, retried ones too, and requests already queued are still decided and recorded.
+        """
         self._suspended_because = because
         self._unreadable = reads_too
 
@@ -82,8 +84,7 @@ class Writer:
     def limit_facts(self, max_bytes: int) -> None:
         """From the next batch on record no fact whose message, headers included, could exceed `max_bytes`.
 
-        HEADER_BYTES of these are kept for the headers. A client's first fact of a stream may take FIRST_SHARE of
-        `max_bytes`.
+        A fact without a cause, of a stream without records, may take at most FIRST_SHARE of that.
         """
         self._unit_of_work.max_bytes = max_bytes
 

@@ -22,7 +22,8 @@ from infra.settings import Settings
 def build(name: str, routes: Sequence[ControllerRouterHandler], runtime: Runtime, caller_header: str = "") -> Litestar:
     """Build the app of the service `name`: its own `routes`, and those for operators. `caller_header`: see Service.
 
-    Raises FastPathRefused; AccessMissing; SettingsError if the keys of tokens cannot be used.
+    Adds to the runtime's warnings if callers need tokens. Raises FastPathRefused; AccessMissing; SettingsError if the
+    keys of tokens cannot be used.
     """
     verifier = open_verifier(runtime.settings)
     if verifier is not None:

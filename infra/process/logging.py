@@ -1,7 +1,7 @@
 """Configures a process's log lines, which go to standard error as text or as JSON.
 
-A line never makes the process wait. A traceback shows no values of local variables. Secrets are hidden. Most repeated
-lines are counted, not shown.
+A line never makes the process wait. A traceback shows no values of local variables. Secrets are hidden as `redacted`
+does, but not in the lines of `put_lines`. Most repeated lines are counted, not shown.
 """
 
 import logging
@@ -134,8 +134,8 @@ def configure(
     """Send the log lines of this process, and of its libraries, to standard error, with the name `service`.
 
     `level` is the lowest that is shown; some libraries show less (QUIET). `fmt` "auto" is text on a terminal, JSON
-    otherwise. `secrets` are hidden as `redacted` does. Returns the handler; the end of the process
-    flushes it (logging.shutdown).
+    otherwise. `secrets` are hidden as `redacted` does. Returns the handler; the end of the process flushes it
+    (logging.shutdown).
     """
     as_text = fmt == "text" or (fmt == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [

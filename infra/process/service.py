@@ -92,7 +92,7 @@ def run(service: Service, *, open_store: OpenStore = SQLiteStore.open, connect: 
     """Run the service until SIGTERM or SIGINT, then return. Exit 2 if settings, port, folder or a file forbid it.
 
     If one of its tasks ends before that, the service stops in good order, too, and `run` raises the task's error, or
-    RuntimeError. Arguments: see `take_no_arguments`. Raises TypeError as `Service.check` does; FastPathRefused.
+    RuntimeError. Arguments: see `take_no_arguments`. Raises TypeError as `Service.check` does; what `build` raises.
     """
     service.check()
     take_no_arguments(USAGE.format(name=service.name))

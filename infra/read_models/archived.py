@@ -48,7 +48,8 @@ class ArchivedFacts:
         """Yield the unread messages in lists, the oldest generation first, and the checkpoints to set with each list.
 
         The checkpoints are by the key of the ConsumerPlace. Some messages that the view has read may be among them.
-        `left` falls with each list, to 0 at the end. Raises ArchiveUnusable if the archive cannot be used.
+        `left` falls with each list, but not below 1 before the end; then it is 0. Raises ArchiveUnusable if the archive
+        cannot be used.
         """
         try:
             for manifest in self._archive.manifests:

@@ -64,7 +64,7 @@ class LogView:
         """Open the projection's file in this folder, made if missing; yield its view, and close the file at the end.
 
         The caller has to start `run`. Raises StoreSetupError if the file cannot be used or has read past the log's end.
-        The latter is not checked, and nothing raised, while the store cannot be read.
+        While the store cannot be read, the latter is not checked.
         """
         try:
             last = await store.max_notification_id()
@@ -110,7 +110,7 @@ class LogView:
         """Apply the log's records to the tables, and new ones as `log_has_grown` reports them, until canceled.
 
         Errors of the store and of the view's file are logged, and the work is tried again. A record that the projection
-        cannot take is logged and passed over: one such fact must not stop the service. Raises nothing.
+        cannot take is logged and passed over: one such fact must not stop the service.
         """
         backoff = Backoff(self._pace.retry_s, self._pace.retry_s)
         while True:

@@ -76,8 +76,8 @@ class Tables:
     """One projection's SQLite file: its tables, and how far they have been fed. `open` makes one.
 
     In a view of a log `checkpoint` says how far; in a view of the stream `checkpoint_of` says it for each consumer.
-    Only one task may change the tables at a time; `select` reads through a connection of its own. The methods raise
-    StoreSetupError if the file cannot be used, such as a damaged one; it says why, and what to do.
+    Only one task may change the tables at a time; `select` reads through a connection of its own. The methods but
+    `roll_back` raise StoreSetupError if the file cannot be used, such as a damaged one; it says why, and what to do.
     """
 
     def __init__(self, projection: Projection, path: Path, writer: aiosqlite.Connection, reader: aiosqlite.Connection):

@@ -39,7 +39,7 @@ class ViewConsumers:
     async def hear_all(
         self, js: JetStreamContext, leaders: Sequence[Leader], sealed: Collection[str], session: ConsumerSession
     ) -> int:
-        """Take the view over from any other session, and add the consumers to `session`; count the unread messages.
+        """Take the view over from other sessions; add the consumers to `session`; return how many messages are unread.
 
         The other session fails (`ConsumerSession.take_over`). The consumers are those on all generations that are not
         archived. Each is reset to its checkpoint, or to the beginning if its stream lost the message there. Then those
@@ -61,9 +61,7 @@ class ViewConsumers:
     async def hear(self, js: JetStreamContext, leader: Leader, session: ConsumerSession) -> int:
         """Reset the consumers of one more generation as `hear_all` does, and add all of them.
 
-        Returns how many messages are unread there.
-
-        Raises LeaderUnavailable, the client's errors.
+        Returns how many messages are unread there. Raises LeaderUnavailable, the client's errors.
         """
         return await self._hear(js, await self._resume_positions(leader), session, sealed=False)
 

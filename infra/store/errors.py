@@ -61,8 +61,8 @@ def shows_damage(error: BaseException) -> bool:
 def next_step(error: BaseException, if_damaged: str) -> str:
     """Return what an operator has to do after this error at a file, as a sentence without its full stop.
 
-    That is `if_damaged` unless the error, of sqlite3 or an OSError, says that the file's content is not the cause. For
-    a StoreError pass its `__cause__`.
+    The error is of sqlite3 or an OSError; for a StoreError pass its `__cause__`. The step is the one that NEXT_STEPS
+    has for the error's code; `if_damaged` if it has none.
     """
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:

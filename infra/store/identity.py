@@ -43,7 +43,7 @@ class Identity(NamedTuple):
 class Examined(NamedTuple):
     """A store that may be opened. `store`: its id, a new one if it has none yet.
 
-    `unclean`: its last process was killed, or another one had its file open when it ended.
+    `unclean`: its write-ahead log is not empty: its last process was killed, or another one has or had the file open.
     """
 
     store: str

@@ -82,8 +82,7 @@ class StoreFiles:
     def entries(self) -> Entries | None:
         """Return device, inode and time of the last change of the store's folder.
 
-        None: the folder cannot be looked at, or changed in the last 0.1 s. Called after an append, in the connection's
-        thread; costs one call of `stat`.
+        None: the folder cannot be looked at, or changed in the last 0.1 s. Any thread may call it.
         """
         try:
             found = os.stat(self._parent)  # noqa: PTH116 - for each commit, and Path.stat takes half as long again
@@ -97,7 +96,7 @@ class StoreFiles:
         """Return whether all is well with the files. This calls `look` only if their folder may have changed.
 
         `folder` is what `entries` returned after the commit. There is no look if `folder` is not None and the same as
-        at the last look without a fault. Then a file that was overwritten in its place goes unnoticed.
+        when `remember` or a glance last found all well. Then a file that was overwritten in its place goes unnoticed.
         """
         if self.trouble is None and folder is not None and folder == self._folder:
             return True

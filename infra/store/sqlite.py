@@ -29,7 +29,8 @@ MAX_ROWS_PER_INSERT: Final = 4_000
 class SQLiteStore:
     """Keeps one service's log and snapshots in an SQLite file: an EventStore, made by `open` or `read`.
 
-    `select_notifications`, `select_stream` and `find_all` use a second connection, so they do not wait for appends.
+    In a store that `open` made, `select_notifications`, `select_stream` and `find_all` use a second connection, so they
+    do not wait for appends.
     """
 
     def __init__(

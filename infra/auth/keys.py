@@ -100,9 +100,10 @@ class FileKeys:
 class UrlKeys:
     """Keys of a URL. While it cannot be read, the known ones are used until they are OLDEST_S old."""
 
-    def __init__(self, url: str, clock: Callable[[], float] = time) -> None:
-        """Nothing is asked yet."""
+    def __init__(self, url: str, clock: Callable[[], float] = time, *, development: bool = False) -> None:
+        """Nothing is asked yet. `development`: a development key may be used, too."""
         self._url = url
+        self._development = development
         self._clock = clock
         self._keys: KeySet | None = None
         self._read_at = self._asked_at = float("-inf")
@@ -144,6 +145,8 @@ class UrlKeys:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 read = parse_key_set(await fetch(self._url))
+            if read.development and not self._development:
+                raise ValueError("it has a development key")
             if self._keys is None or read.keys.keys() != self._keys.keys.keys() or not _same(read, self._keys):
                 self.version += 1
             self._keys, self._read_at, self.trouble = read, self._clock(), None
@@ -165,15 +168,20 @@ def _same(one: KeySet, other: KeySet) -> bool:
 
 
 async def fetch(url: str) -> bytes:
-    """Return the body of this URL; redirects are not followed. Raises ValueError for another status, or a long body."""
+    """Return the body of this URL. Redirects are not followed, and nothing is decompressed, so its size is bounded.
+
+    Raises ValueError for another status, an encoded body, or a long one.
+    """
     body = b""
     async with (
         httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False) as http,
-        http.stream("GET", url, headers={"Accept": "application/json"}) as answer,
+        http.stream("GET", url, headers={"Accept": "application/json", "Accept-Encoding": "identity"}) as answer,
     ):
         if answer.status_code != httpx.codes.OK:
             raise ValueError(f"it answers {answer.status_code}; redirects are not followed")
-        async for part in answer.aiter_bytes():
+        if (encoding := answer.headers.get("Content-Encoding", "identity").lower()) != "identity":
+            raise ValueError(f"its body is encoded ({encoding}), though `identity` was asked for")
+        async for part in answer.aiter_raw():
             body += part
             if len(body) > MOST_BYTES:
                 raise ValueError(f"it has more than {MOST_BYTES} bytes")

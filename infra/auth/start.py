@@ -18,7 +18,7 @@ def open_verifier(settings: Settings) -> Verifier | None:
     from infra.auth.tokens import TokenRules, TokenVerifier  # noqa: PLC0415
 
     if settings.keys_are_remote:
-        keys: FileKeys | UrlKeys = UrlKeys(settings.auth_keys)
+        keys: FileKeys | UrlKeys = UrlKeys(settings.auth_keys, development=is_loopback(settings.bind_host))
     else:
         try:
             keys = FileKeys(Path(settings.auth_keys))

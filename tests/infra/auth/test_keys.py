@@ -1,6 +1,7 @@
 """Where keys come from: a file that changes, and an issuer that rotates, is away, lies, or is asked too often."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -47,6 +48,12 @@ class Answering:
 
 def ok(body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def gzip_bomb() -> bytes:
+    """Return an answer of a few kilobytes that would be 8 MiB."""
+    packed = gzip.compress(bytes(1 << 23), 9, mtime=0)
+    return ok(packed).replace(b"OK\r\n", b"OK\r\nContent-Encoding: gzip\r\n", 1)
 
 
 @pytest.fixture
@@ -186,10 +193,12 @@ async def test_a_token_of_a_key_that_is_new_is_taken_at_once(
         (ok(b" " * (MOST_BYTES + 1)), "more than 65536 bytes"),
         (ok(b"<html>"), "no JSON"),
         (ok(b'{"keys": []}'), "no key with a `kid`"),
+        (ok(json.dumps({**ISSUER.jwks, "development": True}).encode()), "has a development key"),
+        (gzip_bomb(), r"is encoded \(gzip\)"),
         (b"\x00\x01", "cannot be read"),
         (b"", "cannot be read"),
     ],
-    ids=["redirect", "long", "html", "empty", "noise", "nothing"],
+    ids=["redirect", "long", "html", "empty", "development", "bomb", "noise", "nothing"],
 )
 async def test_what_is_no_jwks_is_none(found: UrlKeys, answering: Any, answer: bytes, why: str) -> None:
     answering.answer = lambda: answer % answering.url.encode() if b"%b" in answer else answer
@@ -197,6 +206,12 @@ async def test_what_is_no_jwks_is_none(found: UrlKeys, answering: Any, answer: b
     with pytest.raises(KeysUnavailable, match=why):
         await found.current()
     assert answering.asked == 1
+
+
+async def test_a_service_on_loopback_takes_a_development_key_of_a_url(answering: Any, clock: Clock) -> None:
+    answering.answer = lambda: ok(json.dumps({**ISSUER.jwks, "development": True}).encode())
+
+    assert (await UrlKeys(answering.url, clock, development=True).current()).development
 
 
 async def test_an_issuer_that_hangs_is_not_waited_for_longer(

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from infra.auth import keys
+from infra.auth.principal import KeysUnavailable
 from infra.auth.start import open_verifier
 from infra.settings import Settings, SettingsError, load
 from tests.issuer import AUDIENCE, NAME, Issuer
@@ -37,6 +39,19 @@ def test_a_url_is_not_asked_at_the_start() -> None:
     tls = {"TLS_CERT_FILE": "a.pem", "TLS_KEY_FILE": "a.key"}
     assert open_verifier(settings(**RIGHT, **tls, BIND_HOST="0.0.0.0")) is not None
     assert open_verifier(settings(**{**RIGHT, "AUTH_KEYS": "http://127.0.0.1:1/jwks.json"})) is not None
+
+
+async def test_a_development_key_of_a_url_is_for_loopback_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fetch(_: str) -> bytes:
+        return json.dumps({**ISSUER.jwks, "development": True}).encode()
+
+    monkeypatch.setattr(keys, "fetch", fetch)
+    near, far = open_verifier(settings(**RIGHT)), open_verifier(settings(**RIGHT, **BEYOND))
+    assert near is not None
+    assert far is not None
+    assert (await near.verify(ISSUER.token())).subject == "u1"
+    with pytest.raises(KeysUnavailable, match="has a development key"):
+        await far.verify(ISSUER.token())
 
 
 @pytest.mark.parametrize(
